@@ -1,0 +1,1 @@
+"""Trades to candles. Never touches network, local clock or Postgres."""

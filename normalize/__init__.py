@@ -1,0 +1,1 @@
+"""Raw frames to records: mapping, continuity, coverage. Never touches network or local clock."""

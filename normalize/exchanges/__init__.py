@@ -1,0 +1,1 @@
+"""One sans-I/O mapper per exchange: frame to records."""

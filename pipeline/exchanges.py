@@ -1,0 +1,68 @@
+"""The exchanges Tapeline knows: names, modules, hosts (old ones too) and what each can give."""
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """One venue.
+
+    `name` is its word everywhere outside Python, `module` the file name under every `*/exchanges/`.
+    `hosts` are all hosts recordings of it may name, the retired ones too.
+    `kinds` are the record kinds that can be collected from it.
+    """
+
+    name: str
+    module: str
+    title: str
+    ws_url: str
+    rest_url: str
+    hosts: frozenset[str]
+    kinds: tuple[str, ...]
+
+
+EXCHANGES: dict[str, Exchange] = {
+    exchange.name: exchange
+    for exchange in (
+        Exchange(
+            name="okx",
+            module="okx",
+            title="OKX",
+            # Port 443: OKX stopped answering on 8443 on 2026-10-31.
+            ws_url="wss://ws.okx.com/ws/v5",
+            rest_url="https://openapi.okx.com",
+            hosts=frozenset(
+                {
+                    "ws.okx.com",
+                    "wspap.okx.com",
+                    "wseea.okx.com",
+                    "wseeapap.okx.com",
+                    "wsus.okx.com",
+                    "wsuspap.okx.com",
+                    "ws.okex.com",
+                    "real.okex.com",
+                    "real.okcoin.com",
+                    "ws.okcoin.com",
+                    "openapi.okx.com",
+                    "www.okx.com",
+                    "aws.okx.com",
+                    "eea.okx.com",
+                    "us.okx.com",
+                    "www.okex.com",
+                    "www.okcoin.com",
+                }
+            ),
+            kinds=("trade", "candle"),
+        ),
+    )
+}
+
+
+def exchange_of_connection(connection: str) -> Exchange | None:
+    """The exchange a frame's `conn` names (`wss://ws.okx.com:8443/ws/v5/public#2`), or None."""
+    host = urlsplit(connection).hostname
+    for exchange in EXCHANGES.values():
+        if host in exchange.hosts:
+            return exchange
+    return None

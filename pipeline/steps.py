@@ -1,0 +1,127 @@
+"""One step of a stage: the entries it read and everything it will write in one transaction. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from pipeline.records import DeadLetter, Record, encode
+from pipeline.streams import Keys
+
+MOST_RECORDS = 2_000
+MOST_BYTES = 1024 * 1024
+KEPT_OF_A_DEAD_FRAME = 64 * 1024
+DEAD_LETTERS_KEPT = 10_000
+
+Argument = bytes | str | int
+Command = tuple[Argument, ...]
+
+
+class Entry(NamedTuple):
+    """One stream entry as read."""
+
+    id: bytes
+    fields: dict[bytes, bytes]
+
+
+class Step:
+    """What one step writes. Collects commands; sends nothing."""
+
+    def __init__(self, keys: Keys, stage: str) -> None:
+        self._keys = keys
+        self._stage = stage
+        self._newest: dict[tuple[str, str], bytes] = {}
+        self._state: dict[str, bytes] = {}
+        self._dropped: dict[str, None] = {}
+        self._appends: list[Command] = []
+        self.records = 0
+        self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the bound of a step is reached: no further entry should go into it."""
+        return self.records >= MOST_RECORDS or self.bytes >= MOST_BYTES
+
+    def emit(self, kind: str, record: Record, *, newest: bool = True) -> None:
+        """Appends the record to `md:<kind>:{p}` and, with `newest`, to the hash of newest records."""
+        data = encode(record)
+        self._append(self._keys.stream(kind), b"symbol", record.symbol.encode(), data)
+        if newest:
+            self._newest[kind, record.instrument] = data
+
+    def control(self, name: str, data: bytes) -> None:
+        """Appends a control record to `md:trade:{p}`, in place between the trades."""
+        self._append(self._keys.trade, b"control", name.encode(), data)
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Appends a dead letter; the stream is capped."""
+        data = encode(letter)
+        self._appends.append(
+            ("XADD", self._keys.dead, "MAXLEN", "~", DEAD_LETTERS_KEPT, "*", "reason", letter.reason, "data", data)
+        )
+        self.records += 1
+        self.bytes += len(data)
+
+    def save(self, field: str, value: bytes | None) -> None:
+        """Sets a field of the stage's state; None removes it."""
+        if value is None:
+            self._state.pop(field, None)
+            self._dropped[field] = None
+        else:
+            self._dropped.pop(field, None)
+            self._state[field] = value
+
+    def commands(self) -> list[Command]:
+        """Every command, in order; the caller adds the cursor and wraps them in MULTI … EXEC."""
+        commands = list(self._appends)
+        for (kind, instrument), data in self._newest.items():
+            commands.append(("HSET", self._keys.last(kind), instrument, data))
+        state = self._keys.state(self._stage)
+        if self._state:
+            commands.append(("HSET", state, *(part for pair in self._state.items() for part in pair)))
+        if self._dropped:
+            commands.append(("HDEL", state, *self._dropped))
+        return commands
+
+    def _append(self, stream: str, field: bytes, label: bytes, data: bytes) -> None:
+        self._appends.append(("XADD", stream, "*", field, label, "data", data))
+        self.records += 1
+        self.bytes += len(data)
+
+
+class Stage(Protocol):
+    """The pure part of a stage over one partition. All it knows comes from `restore` and `process`."""
+
+    name: str
+    source: str
+    """Key of the stream it reads."""
+
+    def restore(self, saved: Mapping[bytes, bytes]) -> None:
+        """Forgets everything and starts from the saved state (empty at the very first start)."""
+
+    def process(self, entry: Entry, step: Step) -> None:
+        """Takes one entry; adds what follows from it to the step. Never raises for bad data."""
+
+    def save(self, step: Step) -> None:
+        """Adds the state that changed since `restore` or the last `save`."""
+
+    def report(self) -> dict[str, object]:
+        """What `pipeline status` shows of it: JSON values, small."""
+
+
+def dead_letter(
+    exchange: str, stage: str, reason: str, detail: str, entry: bytes, frame: str, received: int | None, connection: str | None
+) -> DeadLetter:
+    """The letter, with at most 64 KiB of the frame and the digest of the whole."""
+    whole = frame.encode()
+    return DeadLetter(
+        exchange=exchange,
+        stage=stage,
+        reason=reason,
+        detail=detail[:1_000],
+        received=received,
+        entry=entry.decode(),
+        frame=whole[:KEPT_OF_A_DEAD_FRAME].decode(errors="ignore"),
+        length=len(whole),
+        sha256=hashlib.sha256(whole).hexdigest(),
+        connection=connection,
+    )
