@@ -123,7 +123,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        lines: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[assignment]
+        lines: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if zipped else raw
         for number, line in enumerate(lines, start=1):
             if stripped := line.strip():
                 yield number, stripped

@@ -209,9 +209,7 @@ def encode(record: msgspec.Struct) -> bytes:
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of every record and control record."""
     structs = [*KINDS.values(), Clock, Coverage, DeadLetter]
-    _, definitions = msgspec.json.schema_components(
-        structs, ref_template="#/$defs/{name}"
-    )
+    _, definitions = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tapeline records",

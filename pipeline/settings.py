@@ -228,7 +228,9 @@ def decode(text: bytes, path: Path) -> SettingsFile:
     try:
         tree = tomllib.loads(text.decode()) if path.suffix == ".toml" else msgspec.json.decode(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
-        raise SettingsError(f"{path} is not readable {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}") from error
+        raise SettingsError(
+            f"{path} is not readable {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}"
+        ) from error
     try:
         file = msgspec.convert(tree, SettingsFile)
     except msgspec.ValidationError as error:

@@ -109,7 +109,14 @@ class Stage(Protocol):
 
 
 def dead_letter(
-    exchange: str, stage: str, reason: str, detail: str, entry: bytes, frame: str, received: int | None, connection: str | None
+    exchange: str,
+    stage: str,
+    reason: str,
+    detail: str,
+    entry: bytes,
+    frame: str,
+    received: int | None,
+    connection: str | None,
 ) -> DeadLetter:
     """The letter, with at most 64 KiB of the frame and the digest of the whole."""
     whole = frame.encode()

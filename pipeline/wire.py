@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import redis.exceptions
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
 from pipeline.steps import Command
@@ -40,7 +40,7 @@ class Wire:
         )
         try:
             async with asyncio.timeout(timeout):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
         except (TimeoutError, OSError, redis.exceptions.RedisError) as error:
             raise ServerAway(f"cannot connect to Redis: {error}") from error
         return cls(connection, timeout)
@@ -75,7 +75,7 @@ class Wire:
             raise _fault(result)
         for command, reply in zip(commands, result, strict=True):
             if isinstance(reply, redis.exceptions.ResponseError):
-                raise ContractBroken(f"{command[0]} {command[1]!r} failed inside EXEC: {reply}")
+                raise ContractBroken(f"{command[0]!s} {command[1]!r} failed inside EXEC: {reply!s}")
         return list(result)
 
     async def close(self) -> None:

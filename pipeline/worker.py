@@ -1,1 +1,203 @@
-"""The run loop of a stage over one partition: placeholder, being written by the lead."""
+"""The run loop of a stage over one partition: read from the cursor, process, commit, exactly once.
+
+Whoever commits first breaks the other's WATCH, so a stale owner, a second owner and an EXEC still in
+flight on an old socket are the same harmless case. Memory is a cache of what EXEC confirmed: after
+anything but a clean EXEC the loop drops socket and state and restores, as at start.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+import redis.exceptions
+
+from pipeline.errors import ContractBroken, ServerAway, StepRefused
+from pipeline.heartbeat import Heartbeat
+from pipeline.redis_ready import wait_ready
+from pipeline.steps import Command, Entry, Stage, Step
+from pipeline.streams import READERS, Keys
+from pipeline.wire import Reply, Wire, check
+
+MOST_ENTRIES = 1_000
+MOST_BYTES_IN = 1024 * 1024
+LEASE_MS = 10_000
+BLOCK_MS = 500
+LONGEST_PAUSE = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class LeaseElsewhere(StepRefused):
+    """A process started later works on this partition: stand by."""
+
+
+async def work(
+    make_stage: Callable[[Keys], Stage],
+    open_wire: Callable[[], Awaitable[Wire]],
+    keys: Keys,
+    token: str,
+    heartbeat: Heartbeat,
+    stop: asyncio.Event,
+    *,
+    most_entries: int = MOST_ENTRIES,
+) -> None:
+    """Runs until `stop` is set and the step under way is finished. Raises ContractBroken only.
+
+    `token` names this process's life; the newest one to start holds the lease. While a server is away
+    the loop waits with growing, jittered pauses and never gives up.
+    """
+    take, pause = True, 0.0
+    while not stop.is_set():
+        wire: Wire | None = None
+        try:
+            wire = await open_wire()
+            partition = PartitionLoop(make_stage(keys), wire, keys, token, heartbeat, most_entries)
+            await partition.restore(take=take)
+            take, pause = False, 0.0
+            heartbeat.status, heartbeat.waiting_for = "running", None
+            while not stop.is_set():
+                await partition.step()
+        except LeaseElsewhere:
+            heartbeat.status, heartbeat.waiting_for = "standby", "lease"
+            pause = 1.0
+        except StepRefused as error:
+            heartbeat.counters["restores"] += 1
+            log.info("%s: %s; restoring", keys.partition, error)
+        except ServerAway as error:
+            heartbeat.counters["restores"] += 1
+            heartbeat.waiting_for = "redis"
+            heartbeat.error(f"{keys.partition}: {error}")
+            pause = min(LONGEST_PAUSE, max(0.1, pause * 2))
+        finally:
+            if wire is not None:
+                await wire.close()
+        if pause:
+            await _pause(pause * random.uniform(0.5, 1.0), stop)
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+class PartitionLoop:
+    """One stage, one partition, one connection; its memory stands at `cursor`."""
+
+    def __init__(
+        self, stage: Stage, wire: Wire, keys: Keys, token: str, heartbeat: Heartbeat, most_entries: int
+    ) -> None:
+        self._stage = stage
+        self._wire = wire
+        self._keys = keys
+        self._token = token
+        self._heartbeat = heartbeat
+        self._most = most_entries
+        self._count = min(100, most_entries)
+        self._state_key = keys.state(stage.name)
+        self._lease_key = keys.lease(stage.name)
+        self._holds = False
+        self.cursor = b"0-0"
+        self._entries_read = 0
+
+    async def restore(self, *, take: bool) -> None:
+        """Loads state and cursor. `take`: the lease is taken from whoever holds it."""
+        await wait_ready(self._wire, self._keys.namespace)
+        await self._check_types()
+        source = self._stage.source
+        created = (await self._wire.call(("XGROUP", "CREATE", source, self._stage.name, "0", "MKSTREAM")))[0]
+        if not (isinstance(created, redis.exceptions.ResponseError) and "BUSYGROUP" in str(created)):
+            check(created)
+        lease: Command = ("SET", self._lease_key, self._token, "PX", LEASE_MS)
+        replies = await self._wire.call(lease if take else (*lease, "NX"), ("HGETALL", self._state_key))
+        check(replies[0])
+        flat: list[bytes] = check(replies[1])
+        saved = dict(zip(flat[::2], flat[1::2], strict=True))
+        self.cursor = saved.pop(b"cursor", b"0-0")
+        self._entries_read = int(saved.pop(b"entries_read", b"0"))
+        self._stage.restore(saved)
+        await self._check_floor()
+
+    async def step(self) -> None:
+        """Reads, processes and commits what is there, or returns after BLOCK_MS with nothing."""
+        entries = await self._read()
+        if not entries:
+            return
+        step = Step(self._keys, self._stage.name)
+        used = self._process(entries, step)
+        self._stage.save(step)
+        cursor, entries_read = entries[used - 1].id, self._entries_read + used
+        state: Command = ("HSET", self._state_key, "cursor", cursor, "entries_read", entries_read)
+        # The group is for people: XINFO GROUPS then shows how far this stage lags.
+        group: Command = ("XGROUP", "SETID", self._stage.source, self._stage.name, cursor, "ENTRIESREAD", entries_read)
+        await self._wire.transact([*step.commands(), state, group, ("PEXPIRE", self._lease_key, LEASE_MS)])
+        self.cursor, self._entries_read = cursor, entries_read
+        self._heartbeat.counters["entries"] += used
+        self._heartbeat.counters["records"] += step.records
+        self._heartbeat.counters["steps"] += 1
+
+    def _process(self, entries: list[Entry], step: Step) -> int:
+        """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""
+        taken = size = 0
+        for entry in entries:
+            self._stage.process(entry, step)
+            taken += 1
+            size += sum(map(len, entry.fields.values()))
+            if step.full or size >= MOST_BYTES_IN:
+                break
+        # What was read beyond the bound is read again: ask for about as much as one step can use.
+        self._count = min(self._most, max(1, taken if taken < len(entries) else 2 * self._count))
+        return taken
+
+    async def _read(self) -> list[Entry]:
+        commands: list[Command] = [
+            ("UNWATCH",),
+            ("WATCH", self._state_key),
+            ("HGET", self._state_key, "cursor"),
+            ("SET", self._lease_key, self._token, "NX", "PX", LEASE_MS),
+            ("GET", self._lease_key),
+            ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", self._stage.source, self.cursor),
+        ]
+        if self._holds:
+            commands.insert(0, ("PEXPIRE", self._lease_key, LEASE_MS))
+        replies = [check(reply) for reply in await self._wire.call(*commands, block=BLOCK_MS / 1000)]
+        stored, lease, found = replies[-4], replies[-2], replies[-1]
+        self._holds = lease == self._token.encode()
+        if not self._holds:
+            raise LeaseElsewhere(f"{self._stage.name} {self._keys.partition}: {lease!r} works here")
+        if (stored or b"0-0") != self.cursor:
+            raise StepRefused(f"the cursor stands at {stored!r}, not at {self.cursor!r}")
+        return _entries(found)
+
+    async def _check_types(self) -> None:
+        """A key of another type would make one command fail inside an EXEC that does the rest."""
+        expected = {self._keys.stream(kind): b"stream" for kind in READERS} | {self._state_key: b"hash"}
+        replies = await self._wire.call(*(("TYPE", key) for key in expected))
+        for (key, kind), reply in zip(expected.items(), replies, strict=True):
+            if check(reply) not in (kind, b"none"):
+                raise ContractBroken(f"key {key} is a {reply.decode()}, not a {kind.decode()}: not written by us")
+
+    async def _check_floor(self) -> None:
+        """Tells when entries this stage has not read were trimmed away: they are lost to it."""
+        info = check((await self._wire.call(("XINFO", "STREAM", self._stage.source)))[0])
+        facts = dict(zip(info[::2], info[1::2], strict=True))
+        deleted = facts.get(b"max-deleted-entry-id", b"0-0")
+        if _order(deleted) > _order(self.cursor) and self.cursor != b"0-0":
+            self._heartbeat.error(
+                f"{self._stage.source}: entries up to {deleted.decode()} were trimmed before being read"
+            )
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)
+
+
+def _entries(found: Reply) -> list[Entry]:
+    """XREAD's reply over one stream."""
+    if not found:
+        return []
+    return [Entry(entry_id, dict(zip(fields[::2], fields[1::2], strict=True))) for entry_id, fields in found[0][1]]
