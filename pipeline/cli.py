@@ -1,0 +1,124 @@
+"""The command `pipeline`: options of the whole program, its commands found by file name, and exit codes.
+
+Only the module of the command that is called is imported. Exit codes: 0 good, 1 a finding,
+2 usage or settings, 3 unhealthy or a server away, 130 interrupted.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+import pipeline.commands
+from pipeline.errors import ServerAway, SettingsError, TapelineError
+
+GOOD, FINDING, USAGE, UNHEALTHY, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class Commands(click.Group):
+    """`pipeline/commands/<name>.py` defines the click command `<name>`; hyphens for underscores outside."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command there is a file for."""
+        found = (module.name for module in pkgutil.iter_modules(pipeline.commands.__path__))
+        return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, its module imported only now; None when there is no such file."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"pipeline.commands.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest spelling of a command that does not exist."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(known)}"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+        """Runs the command and ends the process with its exit code."""
+        extra.pop("standalone_mode", None)
+        try:
+            code = super().main(args, prog_name or "pipeline", standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except TapelineError as error:
+            _fail(error)
+        except BrokenPipeError:
+            # The reader of our output has what it wanted (`pipeline tail trade | head`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(GOOD)
+        sys.exit(code if isinstance(code, int) else GOOD)
+
+
+def _fail(error: TapelineError) -> NoReturn:
+    """One line on stderr, and the exit code that goes with whose fault it is."""
+    click.echo(f"pipeline: {error}", err=True)
+    if isinstance(error, SettingsError):
+        sys.exit(USAGE)
+    sys.exit(UNHEALTHY if isinstance(error, ServerAway) else FINDING)
+
+
+def version() -> str:
+    """The version of the installed distribution; `unknown` in a tree that was never installed."""
+    try:
+        return importlib.metadata.version("tapeline")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"tapeline {version()}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings file. Default: $DATA_COLLECTION_CONFIG, else config/data_collection.json of the project folder.",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+)
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None) -> None:
+    """Collect crypto market data around the clock, and prove that nothing is missing.
+
+    \b
+    Start here:
+      pipeline config init     write settings for BTC-USDT and ETH-USDT on OKX
+      pipeline up              start everything the settings ask for
+      pipeline status          what runs, how fresh the data is, what is missing
+
+    Exit codes of every command: 0 good, 1 a finding (degraded, gaps open, something undecoded),
+    2 usage or settings, 3 unhealthy or nothing running, 130 interrupted.
+    """
+    ctx.obj = config
+
+
+def main() -> NoReturn:
+    """The entry point of the console script."""
+    cli.main()
+    raise AssertionError("unreachable")

@@ -1,0 +1,144 @@
+"""`pipeline config`: write, check and show the settings. Prints no secret."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from pipeline import settings
+from pipeline.errors import SettingsError
+
+
+@click.group()
+def config() -> None:
+    """Write, check and show the settings.
+
+    \b
+    Examples:
+      pipeline config init
+      pipeline -c /srv/btc/data_collection.json config init
+      pipeline config check
+      pipeline config show --json
+    """
+
+
+@config.command()
+@click.option("--force", is_flag=True, help="Replace a file that is already there.")
+@click.pass_context
+def init(ctx: click.Context, force: bool) -> None:
+    """Write settings that collect BTC-USDT and ETH-USDT from OKX.
+
+    A file that is there already is kept, unless --force is given.
+
+    \b
+    Examples:
+      pipeline config init
+      pipeline -c other.json config init --force
+    """
+    path = settings.settings_path(ctx.obj)
+    if path.suffix == ".toml":
+        raise SettingsError(f"{path}: settings are written as JSON; TOML is only read")
+    file = settings.default_file()
+    _write(path, settings.encode(file), force)
+    click.echo(f"wrote {path}")
+    for line in _collected(file):
+        click.echo(f"will collect {line}")
+    click.echo("start it with `pipeline up`")
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_context
+def check(ctx: click.Context, file: Path | None) -> None:
+    """Check the settings before anything starts (exit 2 and the reason when they are wrong).
+
+    FILE is the file to check; without it, the one `pipeline` would use.
+
+    \b
+    Examples:
+      pipeline config check
+      pipeline config check new.json && cp new.json config/data_collection.json
+    """
+    given = settings.load(file or ctx.obj)
+    click.echo(f"{given.path}: good")
+    for line in _collected(given.file):
+        click.echo(f"collects {line}")
+    click.echo(f"processes: {' '.join(given.processes())}")
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings file instead.")
+@click.pass_context
+def show(ctx: click.Context, as_json: bool, schema: bool) -> None:
+    """Show the settings in effect: the file, its defaults and the environment. Passwords are hidden.
+
+    \b
+    Examples:
+      pipeline config show
+      pipeline config show --json
+      pipeline config show --schema > data_collection.schema.json
+    """
+    if schema:
+        click.echo(json.dumps(settings.schema(), indent=2))
+        return
+    effective = _effective(settings.load(ctx.obj))
+    if as_json:
+        click.echo(json.dumps(effective, indent=2))
+        return
+    tree = effective.pop("settings")
+    for key, value in effective.items():
+        click.echo(f"{key:<14} {' '.join(value) if isinstance(value, list) else value}")
+    click.echo(json.dumps(tree, indent=2))
+
+
+def _write(path: Path, text: bytes, force: bool) -> None:
+    """Creates the file, whole or not at all, and never over another one unless forced."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(text)
+        try:
+            if force:
+                os.replace(fresh, path)
+            else:
+                os.link(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except FileExistsError:
+        raise SettingsError(f"{path} is there already and was kept; --force replaces it") from None
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _collected(file: settings.SettingsFile) -> list[str]:
+    """One line for each pair that is enabled."""
+    return [
+        f"{name} {pair.symbol}: {' '.join(pair.data_types)}; candles {' '.join(pair.timeframes)}"
+        for name, exchange in file.exchanges.items()
+        if exchange.enabled
+        for pair in exchange.trading_pairs
+        if pair.enabled
+    ]
+
+
+def _effective(given: settings.Settings) -> dict[str, Any]:
+    """Where things are and what is in force, without passwords."""
+    tree = msgspec.to_builtins(given.file)
+    for section in ("redis", "postgres"):
+        if tree[section]["url"]:
+            tree[section]["url"] = settings.redacted(tree[section]["url"])
+    return {
+        "config_file": str(given.path),
+        "state_dir": str(given.state_dir),
+        "run_dir": str(given.run_dir),
+        "log_dir": str(given.log_dir),
+        "namespace": given.namespace,
+        "redis": settings.redacted(given.redis_address()),
+        "postgres": settings.redacted(given.database_address()),
+        "processes": list(given.processes()),
+        "settings": tree,
+    }
