@@ -1,0 +1,68 @@
+"""Fixtures that all tests share: real servers, one Postgres for the whole run, a fresh Redis per test."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers import PostgresServer, RedisServer, TcpProxy
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A fresh Redis (AOF on) of this test's own: it may be killed, paused and restarted."""
+    server = RedisServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The Postgres of the whole run. A test that stops it must start it again; see `own_postgres`."""
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh, empty database on `postgres_server`."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A Postgres of this test's own: it may be killed, paused and restarted."""
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def tcp_proxy() -> Iterator[Callable[[int], TcpProxy]]:
+    """`tcp_proxy(port)` starts a proxy to that port of loopback; all are closed after the test."""
+    started: list[TcpProxy] = []
+
+    def start(target: int) -> TcpProxy:
+        started.append(TcpProxy(target).start())
+        return started[-1]
+
+    yield start
+    for proxy in started:
+        proxy.close()
