@@ -50,11 +50,18 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Runs the command and ends the process with its exit code."""
-        extra.pop("standalone_mode", None)
         try:
-            code = super().main(args, prog_name or "pipeline", standalone_mode=False, **extra)
+            code = super().main(args, prog_name or "pipeline", complete_var, False, windows_expand_args, **extra)
             sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
