@@ -1,0 +1,1 @@
+"""Exchanges on loopback, in their own protocols, from one seeded synthetic market."""

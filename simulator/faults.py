@@ -1,0 +1,210 @@
+"""Faults on demand: their names and parameters, and what is in force now. Pure; it sends nothing itself.
+
+A fault is a JSON object {"fault": name, ...}; in a file each line also has "at", seconds after the start.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pipeline.errors import SettingsError
+from simulator.dialect import Dialect, Frame, Topic
+from simulator.market import SECOND
+
+Name = Literal[
+    "disconnect",
+    "half_open",
+    "silence_after_ack",
+    "duplicate",
+    "drop",
+    "reorder",
+    "malformed",
+    "refused_symbol",
+    "relisting",
+    "jump",
+    "notice",
+    "rest_error",
+    "clear",
+]
+VARIANTS = ("broken", "types", "missing")
+FOREVER = 2**63 - 1
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One fault asked for. Which fields count depends on the fault:
+
+    disconnect, half_open: `connection` (all without it); disconnect also `code` (a close frame instead of a cut).
+    notice: `connection`, `seconds` from notice to close (default 60).
+    silence_after_ack, refused_symbol: `instrument` (all without it), `seconds` it is in force (until `clear`
+    without it); refused_symbol also `whole_request` (one bad arg refuses its request's other args silently).
+    duplicate, drop, reorder, malformed: `instrument` (any without it), `count` frames; malformed also `variant`
+    (each in turn without it) and `instead` (the true frame is not sent).
+    relisting, jump: `instrument`; jump also `count`, the numbers left out.
+    rest_error: `status`, `code`, `seconds`. clear: ends every fault in force.
+    """
+
+    fault: Name
+    at: float = 0.0
+    connection: str | None = None
+    instrument: str | None = None
+    count: int = 1
+    seconds: float | None = None
+    code: int | None = None
+    variant: Literal["broken", "types", "missing"] | None = None
+    instead: bool = False
+    whole_request: bool = False
+    status: int = 503
+
+
+NEEDS_INSTRUMENT = frozenset({"relisting", "jump"})
+
+
+def fault_from(given: object) -> Fault:
+    """A fault from a decoded JSON object; SettingsError says what is wrong with it."""
+    try:
+        fault = msgspec.convert(given, Fault)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"not a fault: {error}") from error
+    if fault.fault in NEEDS_INSTRUMENT and fault.instrument is None:
+        raise SettingsError(f"{fault.fault} needs an instrument")
+    if fault.count < 1 or fault.at < 0 or (fault.seconds is not None and fault.seconds < 0):
+        raise SettingsError(f"{fault.fault}: count must be at least 1, at and seconds not negative")
+    return fault
+
+
+def read_script(path: Path) -> list[Fault]:
+    """The faults of a JSON Lines file, in order of `at`; SettingsError names the line that is wrong."""
+    faults = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            faults.append(fault_from(json.loads(line)))
+        except (json.JSONDecodeError, SettingsError) as error:
+            raise SettingsError(f"{path}, line {number}: {error}") from error
+    return sorted(faults, key=lambda fault: fault.at)
+
+
+class _Spell(msgspec.Struct):
+    """A fault in force until `until` (ns) for one instrument or all."""
+
+    instrument: str | None
+    until: int
+    whole_request: bool = False
+
+
+class Spells:
+    """Faults that last: refused symbols, silence after the acknowledgement, REST errors."""
+
+    def __init__(self) -> None:
+        self._refused: list[_Spell] = []
+        self._silent: list[_Spell] = []
+        self._rest: tuple[int, int | None, int] | None = None
+
+    def cast(self, fault: Fault, now: int) -> None:
+        """Put a lasting fault in force; `clear` ends them all."""
+        until = FOREVER if fault.seconds is None else now + int(fault.seconds * SECOND)
+        if fault.fault == "refused_symbol":
+            self._refused.append(_Spell(fault.instrument, until, fault.whole_request))
+        elif fault.fault == "silence_after_ack":
+            self._silent.append(_Spell(fault.instrument, until))
+        elif fault.fault == "rest_error":
+            self._rest = (fault.status, fault.code, until)
+        elif fault.fault == "clear":
+            self._refused.clear()
+            self._silent.clear()
+            self._rest = None
+
+    def refuses(self, instrument: str, now: int) -> bool:
+        return _in_force(self._refused, instrument, now) is not None
+
+    def refuses_request(self, instrument: str, now: int) -> bool:
+        """Does refusing this instrument take the request's other args with it?"""
+        spell = _in_force(self._refused, instrument, now)
+        return spell is not None and spell.whole_request
+
+    def silences(self, instrument: str, now: int) -> bool:
+        return _in_force(self._silent, instrument, now) is not None
+
+    def rest_error(self, now: int) -> tuple[int, int | None] | None:
+        """(HTTP status, code) every REST request gets now, or None."""
+        if self._rest is None or now >= self._rest[2]:
+            return None
+        return self._rest[:2]
+
+
+def _in_force(spells: list[_Spell], instrument: str, now: int) -> _Spell | None:
+    for spell in spells:
+        if spell.instrument in (None, instrument) and now < spell.until:
+            return spell
+    return None
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """What a fault did to one frame of trades."""
+
+    fault: str
+    channel: str
+    instrument: str
+    ids: tuple[int, ...]
+
+
+class FrameFaults:
+    """Faults that hit the next frames of trades: duplicate, drop, reorder, malformed."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._pending: list[Fault] = []
+        self._left: list[int] = []
+        self._held: dict[Topic, Frame] = {}
+        self._variant = 0
+
+    def add(self, fault: Fault) -> None:
+        """Let `fault` hit the next `count` frames it fits."""
+        self._pending.append(fault)
+        self._left.append(fault.count)
+
+    def clear(self) -> list[Frame]:
+        """Forget what is pending; gives the frames held back for reordering, to be sent now."""
+        self._pending.clear()
+        self._left.clear()
+        held = list(self._held.values())
+        self._held.clear()
+        return held
+
+    def apply(self, frame: Frame) -> tuple[list[Frame], list[Effect]]:
+        """What to send instead of `frame`, and what was done to it."""
+        if not frame.ids:
+            return [frame], []
+        held = self._held.pop(frame.topic, None)
+        if held is not None:
+            return [frame, held], []
+        fault = self._next(frame.topic[1])
+        if fault is None:
+            return [frame], []
+        return self._hit(fault, frame), [Effect(fault.fault, *frame.topic, frame.ids)]
+
+    def _next(self, instrument: str) -> Fault | None:
+        for place, fault in enumerate(self._pending):
+            if fault.instrument in (None, instrument):
+                self._left[place] -= 1
+                if not self._left[place]:
+                    del self._pending[place], self._left[place]
+                return fault
+        return None
+
+    def _hit(self, fault: Fault, frame: Frame) -> list[Frame]:
+        match fault.fault:
+            case "drop":
+                return []
+            case "duplicate":
+                return [frame, frame]
+            case "reorder":
+                self._held[frame.topic] = frame
+                return []
+        variant = fault.variant or VARIANTS[self._variant % len(VARIANTS)]
+        self._variant += 1
+        wrong = Frame(frame.topic, self._dialect.corrupt(frame, variant), frame.ids)
+        return [wrong] if fault.instead else [wrong, frame]

@@ -1,0 +1,1 @@
+"""The HTTP side of each exchange: a module of the same name as in `exchanges`."""

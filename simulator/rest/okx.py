@@ -1,0 +1,142 @@
+"""OKX's REST endpoints: time, instruments, trades, candles. Strict, sans-I/O.
+
+Errors carry the envelope {"code", "msg", "data": []} with the HTTP status OKX gives them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from simulator.dialect import Response
+from simulator.faults import Spells
+from simulator.limits import Allowance
+from simulator.market import MILLISECOND, SECOND, Fill, Pit
+from simulator.rows.okx import BARS, INST_TYPES, bar_rows, dump, fill_row, instrument_row, ms
+from simulator.tape import Tape
+
+
+class _Refused(Exception):
+    """A REST request that gets an error: (HTTP status, code, msg)."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class Rest:
+    """The GET endpoints. Errors carry the envelope {"code","msg","data":[]}."""
+
+    def __init__(self, tape: Tape, spells: Spells, limits: float) -> None:
+        self._tape = tape
+        self._spells = spells
+        routes: dict[str, tuple[int, Callable[[Mapping[str, str], int], list[Any]]]] = {
+            # Requests per 2 s and address; instruments per address and instType.
+            "/api/v5/public/time": (10, self._time),
+            "/api/v5/public/instruments": (20, self._instruments),
+            "/api/v5/market/trades": (100, self._trades),
+            "/api/v5/market/history-trades": (20, self._history_trades),
+            "/api/v5/market/candles": (40, self._candles),
+            "/api/v5/market/history-candles": (20, self._candles),
+        }
+        self._routes = {
+            path: (Allowance(int(count * limits), 2 * SECOND), answer) for path, (count, answer) in routes.items()
+        }
+
+    def respond(self, path: str, query: Mapping[str, str], address: str, now: int) -> Response:
+        """Answer one GET request."""
+        try:
+            return Response(200, dump({"code": "0", "msg": "", "data": self._answer(path, query, address, now)}))
+        except _Refused as refused:
+            return Response(refused.status, dump({"code": refused.code, "msg": refused.message, "data": []}))
+
+    def _answer(self, path: str, query: Mapping[str, str], address: str, now: int) -> list[Any]:
+        error = self._spells.rest_error(now)
+        if error is not None:
+            raise _Refused(error[0], str(error[1] or 50001), "Service temporarily unavailable. Try again later")
+        if path not in self._routes:
+            raise _Refused(404, "404", "Invalid request path")
+        allowance, answer = self._routes[path]
+        if not allowance.take(f"{address} {query.get('instType', '')}", now):
+            raise _Refused(429, "50011", "Too Many Requests")
+        return answer(query, now)
+
+    def _time(self, query: Mapping[str, str], now: int) -> list[Any]:
+        return [{"ts": ms(now)}]
+
+    def _instruments(self, query: Mapping[str, str], now: int) -> list[Any]:
+        kind = _required(query, "instType")
+        if kind not in {*INST_TYPES.values(), "MARGIN"}:
+            raise _Refused(400, "51000", "Parameter instType error")
+        if kind == "OPTION":
+            _required(query, "instFamily")
+        rows = [instrument_row(pit, place) for place, pit in enumerate(self._tape.pits)]
+        rows = [row for row in rows if row["instType"] == kind]
+        if "instFamily" in query:
+            rows = [row for row in rows if row["instFamily"] == query["instFamily"]]
+        if "instId" in query:
+            rows = [row for row in rows if row["instId"] == query["instId"]]
+            if not rows:
+                raise _Refused(200, "51001", "Instrument ID doesn't exist.")
+        return rows
+
+    def _trades(self, query: Mapping[str, str], now: int) -> list[Any]:
+        limit = _number(query, "limit", 100, 500)
+        return self._page(query, limit, lambda fill: True)
+
+    def _history_trades(self, query: Mapping[str, str], now: int) -> list[Any]:
+        """Pages back by id (type 1) or by ms (type 2, `after` only); `before` alone gives the latest page."""
+        kind = _number(query, "type", 1, 2)
+        limit = _number(query, "limit", 100, 100)
+        after, before = (_number(query, name, None, None) for name in ("after", "before"))
+        if kind == 2:
+            if before is not None:
+                raise _Refused(400, "51000", "Parameter before error")
+            return self._page(query, limit, lambda fill: after is None or fill.time // MILLISECOND < after)
+        return self._page(
+            query,
+            limit,
+            lambda fill: (after is None or fill.sequence < after) and (before is None or fill.sequence > before),
+        )
+
+    def _page(self, query: Mapping[str, str], limit: int, fits: Callable[[Fill], bool]) -> list[Any]:
+        instrument, pit = self._listed(query)
+        rows: list[Any] = []
+        for fill in reversed(pit.fills):
+            if len(rows) >= limit:
+                break
+            if fits(fill):
+                rows.append(fill_row(instrument, fill))
+        return rows
+
+    def _candles(self, query: Mapping[str, str], now: int) -> list[Any]:
+        """Newest first; `after` older than, `before` newer than an opening time in ms."""
+        instrument, _ = self._listed(query)
+        bar = query.get("bar", "1m")
+        if bar not in BARS:
+            raise _Refused(400, "51000", "Parameter bar error")
+        limit = _number(query, "limit", 100, 300)
+        after = _number(query, "after", now // MILLISECOND + 1, None)
+        before = _number(query, "before", after - (limit + 2) * BARS[bar][0], None)
+        rows = bar_rows(self._tape, (f"candle{bar}", instrument), before + 1, now)
+        return [row for row in reversed(rows) if int(row[0]) < after][:limit]
+
+    def _listed(self, query: Mapping[str, str]) -> tuple[str, Pit]:
+        instrument = _required(query, "instId")
+        pit = self._tape.pit(instrument)
+        if pit is None:
+            raise _Refused(200, "51001", "Instrument ID doesn't exist.")
+        return instrument, pit
+
+
+def _required(query: Mapping[str, str], name: str) -> str:
+    if not query.get(name):
+        raise _Refused(400, "50014", f"Parameter {name} can not be empty.")
+    return query[name]
+
+
+def _number(query: Mapping[str, str], name: str, default: Any, most: int | None) -> Any:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or (most is not None and not 1 <= int(text) <= most):
+        raise _Refused(400, "51000", f"Parameter {name} error")
+    return int(text)
