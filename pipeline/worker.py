@@ -17,6 +17,7 @@ from pipeline.heartbeat import Heartbeat
 from pipeline.redis_ready import wait_ready
 from pipeline.steps import Command, Entry, Stage, Step
 from pipeline.streams import READERS, Keys
+from pipeline.trimmer import stream_id
 from pipeline.wire import Reply, Wire, check
 
 MOST_ENTRIES = 1_000
@@ -182,18 +183,11 @@ class PartitionLoop:
 
     async def _check_floor(self) -> None:
         """Tells when entries this stage has not read were trimmed away: they are lost to it."""
-        info = check((await self._wire.call(("XINFO", "STREAM", self._stage.source)))[0])
-        facts = dict(zip(info[::2], info[1::2], strict=True))
-        deleted = facts.get(b"max-deleted-entry-id", b"0-0")
-        if _order(deleted) > _order(self.cursor) and self.cursor != b"0-0":
+        floor = check((await self._wire.call(("HGET", self._keys.floor, self._stage.source)))[0])
+        if floor and stream_id(floor) > stream_id(self.cursor):
             self._heartbeat.error(
-                f"{self._stage.source}: entries up to {deleted.decode()} were trimmed before being read"
+                f"{self._stage.source}: trimmed up to {floor.decode()} before {self._stage.name} read it"
             )
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition(b"-")
-    return int(milliseconds), int(number or 0)
 
 
 def _entries(found: Reply) -> list[Entry]:
