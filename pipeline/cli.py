@@ -61,7 +61,7 @@ class Commands(click.Group):
     ) -> Any:
         """Runs the command and ends the process with its exit code."""
         try:
-            code = super().main(args, prog_name or "pipeline", complete_var, False, windows_expand_args, **extra)
+            code = super().main(args, prog_name or "pipeline", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
