@@ -27,6 +27,11 @@ class Connection:
         self._writer: asyncio.Task[None] | None = None
         self._ending: Close | None = None
 
+    @property
+    def closing(self) -> int | None:
+        """The code this end closes with, once it does."""
+        return None if self._ending is None else self._ending.code
+
     async def serve(self, request: web.Request, clock: Callable[[], int]) -> None:
         """Read and write until either side ends the connection."""
         transport = request.transport

@@ -37,8 +37,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     disconnect, half_open: `connection` (all without it); disconnect also `code` (a close frame instead of a cut).
     notice: `connection`, `seconds` from notice to close (default 60).
-    silence_after_ack, refused_symbol: `instrument` (all without it), `seconds` it is in force (until `clear`
-    without it); refused_symbol also `whole_request` (one bad arg refuses its request's other args silently).
+    silence_after_ack, refused_symbol: hit new subscriptions; `instrument` (all without it), `seconds` it is in
+    force (until `clear` without it); what was subscribed in silence stays silent. refused_symbol also
+    `whole_request` (one bad arg refuses its request's other args silently).
     duplicate, drop, reorder, malformed: `instrument` (any without it), `count` frames; malformed also `variant`
     (each in turn without it) and `instead` (the true frame is not sent).
     relisting, jump: `instrument`; jump also `count`, the numbers left out.

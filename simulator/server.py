@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -22,11 +22,11 @@ from simulator.dialect import Close, Dialect, Frame, Topic
 from simulator.faults import Fault, FrameFaults, Spells, fault_from
 from simulator.listings import listings
 from simulator.market import SECOND, Market, Order
-from simulator.truth import Header, TruthLog
+from simulator.truth import ConnectionChange, Header, TruthLog
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TURN = 0.01
-CATCH_UP = 60 * SECOND
+CATCH_UP = 5 * SECOND
 NOTICE = 60.0
 
 
@@ -127,6 +127,7 @@ class Simulator:
                     "subscriptions": len(connection.session.topics),
                     "frames": connection.frames,
                     "half_open": connection.half_open,
+                    "closing": connection.closing,
                 }
                 for name, connection in self._connections.items()
             ],
@@ -150,10 +151,12 @@ class Simulator:
         name = connection.session.name
         self._connections[name] = connection
         self._opened += 1
+        self._log_connection("opened", name, connection)
         try:
             await connection.serve(request, self.now)
         finally:
             del self._connections[name]
+            self._log_connection("closed", name, connection)
         return ws
 
     async def rest(self, request: web.Request) -> web.Response:
@@ -177,13 +180,11 @@ class Simulator:
         return web.json_response(self.state())
 
     def close(self) -> None:
-        """Cut every connection and end the truth log."""
+        """Cut every connection."""
         for timer in self._later:
             timer.cancel()
         for connection in list(self._connections.values()):
             connection.abort()
-        if self._truth is not None:
-            self._truth.close()
 
     def _command(self, asked: Mapping[str, Any]) -> None:
         if "fault" in asked:
@@ -253,6 +254,11 @@ class Simulator:
         if self._truth is not None:
             self._truth.flush()
 
+    def _log_connection(self, event: Literal["opened", "closed"], name: str, connection: Connection) -> None:
+        if self._truth is not None:
+            instruments = tuple(sorted({instrument for _, instrument in connection.session.topics}))
+            self._truth.connection(ConnectionChange(self.now(), event, name, connection.path, instruments))
+
     def _log_fault(self, name: str, details: dict[str, Any]) -> None:
         if self._truth is not None:
             self._truth.fault(time.time_ns(), name, details)
@@ -276,7 +282,7 @@ async def serve(
     faults: Iterable[Fault] = (),
     history: int = 3,
     limits: float = 1.0,
-    queued: int = 10_000,
+    queued: int = 65_536,
     clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Simulator]:
     """Serve an exchange on loopback until the context ends.
@@ -284,7 +290,7 @@ async def serve(
     Ports of 0 are chosen by the system; `ws_url`, `rest_url` and `control_url` of the answer say which. `rate`:
     fills per second in all (0: only what `print` asks for). `limits` multiplies the exchange's allowances, `queued`
     is the longest queue of frames of a connection, `clock` gives wall time (ns). SettingsError: a host that is not
-    loopback, an unknown exchange, a truth folder in use. OSError: a port in use.
+    loopback, an unknown exchange, a truth folder or a port in use.
     """
     if host not in LOOPBACK:
         raise SettingsError(f"the simulator serves on loopback only, not on {host}")
@@ -298,9 +304,11 @@ async def serve(
     log = TruthLog(truth, Header(exchange=exchange, seed=seed, start=start, rate=rate)) if truth else None
     simulator = Simulator(dialect, spells, log, clock, queued, seed)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(simulator.close)
+        if log is not None:
+            stack.callback(log.close)
         ws = await _listen(stack, _ws_app(simulator), host, ws_port)
         rest = await _listen(stack, _rest_app(simulator), host, rest_port)
+        stack.callback(simulator.close)
         shown = f"[{host}]" if ":" in host else host
         simulator.ws_url = f"ws://{shown}:{ws}{dialect.ws_prefix}"
         simulator.rest_url = f"http://{shown}:{rest}"
@@ -327,7 +335,10 @@ async def _listen(stack: contextlib.AsyncExitStack, app: web.Application, host: 
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     return int(runner.addresses[0][1])
 
 

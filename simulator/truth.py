@@ -6,7 +6,7 @@ A line is in the file before any client can have the fill. The file is never app
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from simulator.market import Fill
 
 TRUTH_FILE = "truth.jsonl"
 FAULTS_FILE = "faults.jsonl"
+CONNECTIONS_FILE = "connections.jsonl"
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +42,20 @@ class TrueFill(msgspec.Struct, frozen=True, gc=False):
     side: str
 
 
+class ConnectionChange(msgspec.Struct, frozen=True):
+    """One line of the connection log: a connection was accepted or is gone, as the exchange saw it at `time` (ns).
+
+    `instruments` are what it was subscribed to when it ended; empty in `opened`."""
+
+    time: int
+    event: Literal["opened", "closed"]
+    connection: str
+    path: str
+    instruments: tuple[str, ...] = ()
+
+
 class TruthLog:
-    """Writes `truth.jsonl` and `faults.jsonl` under a folder, flushed batch by batch.
+    """Writes `truth.jsonl`, `faults.jsonl` and `connections.jsonl` under a folder, flushed batch by batch.
 
     Raises SettingsError when the folder already holds a truth log: a proof is not written over.
     """
@@ -54,6 +67,7 @@ class TruthLog:
         except FileExistsError as error:
             raise SettingsError(f"{folder} already holds a truth log; give an empty folder") from error
         self._faults = (folder / FAULTS_FILE).open("w", encoding="utf-8")
+        self._connections = (folder / CONNECTIONS_FILE).open("w", encoding="utf-8")
         self._exchange = header.exchange
         _write(self._truth, [msgspec.to_builtins(header)])
 
@@ -81,9 +95,15 @@ class TruthLog:
         """Write one fault or effect of a fault; `time` is wall time (ns)."""
         _write(self._faults, [{"time": time, "fault": name, **details}])
 
+    def connection(self, change: ConnectionChange) -> None:
+        """Write that a connection began or ended; after `close` nothing is written any more."""
+        if not self._connections.closed:
+            _write(self._connections, [msgspec.to_builtins(change)])
+
     def close(self) -> None:
         self._truth.close()
         self._faults.close()
+        self._connections.close()
 
 
 def _write(file: IO[str], lines: Iterable[dict[str, Any]]) -> None:
@@ -111,3 +131,9 @@ def read_faults(folder: Path) -> list[dict[str, Any]]:
     """Every line of the folder's fault log."""
     with (folder / FAULTS_FILE).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.endswith("\n")]
+
+
+def read_connections(folder: Path) -> list[ConnectionChange]:
+    """Every line of the folder's connection log."""
+    with (folder / CONNECTIONS_FILE).open(encoding="utf-8") as file:
+        return [msgspec.convert(json.loads(line), ConnectionChange) for line in file if line.endswith("\n")]

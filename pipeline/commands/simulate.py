@@ -67,9 +67,7 @@ def simulate(duration: float | None, script: Path | None, as_json: bool, **optio
         code = asyncio.run(_serve(duration, as_json, {**options, "faults": faults}))
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
-    sys.exit(code)
+    click.get_current_context().exit(code)
 
 
 async def _serve(duration: float | None, as_json: bool, options: dict[str, Any]) -> int:

@@ -116,8 +116,8 @@ class Rest:
         limit = _number(query, "limit", 100, 300)
         after = _number(query, "after", now // MILLISECOND + 1, None)
         before = _number(query, "before", after - (limit + 2) * BARS[bar][0], None)
-        rows = bar_rows(self._tape, (f"candle{bar}", instrument), before + 1, now)
-        return [row for row in reversed(rows) if int(row[0]) < after][:limit]
+        rows = bar_rows(self._tape, (f"candle{bar}", instrument), before, now)
+        return [row for row in reversed(rows) if before < int(row[0]) < after][:limit]
 
     def _listed(self, query: Mapping[str, str]) -> tuple[str, Pit]:
         instrument = _required(query, "instId")

@@ -1,0 +1,1 @@
+"""The simulator over real sockets, against raw clients that share no code with the product."""

@@ -1,0 +1,222 @@
+"""Every fault over real sockets, and that each is written down."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from pipeline.errors import SettingsError
+from simulator.faults import fault_from, read_script
+from simulator.server import Simulator, serve
+from simulator.truth import read_faults, read_truth
+from tests.simulator.clients import Client, Clock, client, get, trades, until
+
+
+@pytest.fixture
+async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
+    async with serve(rate=0, truth=tmp_path, clock=Clock(), limits=10) as running:
+        yield running
+
+
+@pytest.fixture
+async def one(simulator: Simulator) -> AsyncIterator[Client]:
+    async with client(simulator) as connected:
+        await connected.subscribed("BTC-USDT", "ETH-USDT")
+        yield connected
+
+
+def inject(simulator: Simulator, fault: str, **details: object) -> None:
+    simulator.inject(fault_from({"fault": fault, **details}))
+
+
+def printed(simulator: Simulator, orders: int = 6, instrument: str = "BTC-USDT") -> list[int]:
+    """Print single fills; gives their numbers."""
+    return [order[0].sequence for order in simulator.print(instrument, orders, 1)]
+
+
+async def received(one: Client) -> list[int]:
+    return [int(row["tradeId"]) for row in trades(await one.fence())]
+
+
+async def test_disconnect_cuts_all_or_one(simulator: Simulator, one: Client, tmp_path: Path) -> None:
+    async with client(simulator) as other:
+        await other.subscribed("BTC-USDT")
+        first, second = (connection["id"] for connection in simulator.state()["connections"])
+        inject(simulator, "disconnect", connection=second)
+        assert await other.closed() == 1006
+        assert await one.fence() == []
+    inject(simulator, "disconnect")
+    assert await one.closed() == 1006
+    await until(lambda: simulator.state()["connections"] == [])
+    assert [line["connection"] for line in read_faults(tmp_path)] == [second, None]
+    with pytest.raises(SettingsError, match="no connection"):
+        inject(simulator, "disconnect", connection=first)
+
+
+async def test_disconnect_with_a_close_code(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "disconnect", code=4006)
+    assert await one.closed() == 4006
+
+
+async def test_half_open_says_nothing_any_more(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "half_open")
+    async with client(simulator) as healthy:
+        await healthy.subscribed("BTC-USDT")
+        await one.send("ping")
+        pong = asyncio.ensure_future(await one.ws.ping())
+        printed(simulator)
+        assert len(await received(healthy)) == 6
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(one.ws.recv(), 0.2)
+        assert not pong.done()
+        assert [connection["half_open"] for connection in simulator.state()["connections"]] == [True, False]
+        one.ws.transport.abort()
+        await until(lambda: len(simulator.state()["connections"]) == 1)
+        with pytest.raises(ConnectionClosed):
+            await pong
+
+
+async def test_half_open_does_not_answer_a_close_either(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "half_open")
+    await one.ws.close()
+    assert one.ws.close_code == 1006
+    await until(lambda: simulator.state()["connections"] == [])
+
+
+async def test_silence_after_ack(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "silence_after_ack", instrument="SOL-USDT")
+    await one.subscribe("SOL-USDT", "DOGE-USDT")
+    assert [json.loads(frame).get("event") for frame in await one.fence()] == ["subscribe", "subscribe", None]
+    printed(simulator, 2, "SOL-USDT")
+    live = printed(simulator, 2, "DOGE-USDT")
+    assert await received(one) == live
+    inject(simulator, "clear")
+    await one.subscribed("SOL-USDT")
+    live = printed(simulator, 2, "SOL-USDT")
+    assert await received(one) == live
+
+
+async def test_duplicate_sends_a_frame_twice(simulator: Simulator, one: Client, tmp_path: Path) -> None:
+    inject(simulator, "duplicate", count=2)
+    ids = printed(simulator)
+    assert await received(one) == [ids[0], ids[0], ids[1], ids[1], *ids[2:]]
+    assert [line["fault"] for line in read_faults(tmp_path)] == ["duplicate", "duplicate_done", "duplicate_done"]
+
+
+async def test_drop_is_printed_and_served_but_not_pushed(simulator: Simulator, one: Client, tmp_path: Path) -> None:
+    inject(simulator, "drop", instrument="BTC-USDT", count=3)
+    others = printed(simulator, 2, "ETH-USDT")
+    ids = printed(simulator)
+    assert await received(one) == others + ids[3:]
+    assert {fill.sequence for fill in read_truth(tmp_path) if fill.instrument == "BTC-USDT"} >= set(ids)
+    _, page = await get(simulator, "market/history-trades", instId="BTC-USDT", after=ids[3], limit=3)
+    assert [int(row["tradeId"]) for row in page["data"]] == ids[2::-1]
+    done = [line for line in read_faults(tmp_path) if line["fault"] == "drop_done"]
+    assert [(line["instrument"], line["ids"]) for line in done] == [("BTC-USDT", [number]) for number in ids[:3]]
+
+
+async def test_a_fault_waits_for_a_frame_somebody_wants(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "drop")
+    printed(simulator, 3, "SOL-USDT")
+    ids = printed(simulator)
+    assert await received(one) == ids[1:]
+
+
+async def test_reorder_swaps_two_frames(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "reorder", instrument="BTC-USDT")
+    ids = printed(simulator, 2)
+    others = printed(simulator, 1, "ETH-USDT")
+    assert await received(one) == [ids[1], ids[0], *others]
+
+
+async def test_clear_lets_a_held_frame_go(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "reorder")
+    inject(simulator, "drop")
+    ids = printed(simulator, 1)
+    assert await received(one) == []
+    inject(simulator, "clear")
+    assert await received(one) == ids
+    ids = printed(simulator, 2)
+    assert await received(one) == ids
+
+
+async def test_malformed_frames_come_before_the_true_one(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "malformed", count=3)
+    ids = printed(simulator, 4)
+    broken, first, types, second, missing, *rest = await one.fence()
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(broken)
+    assert isinstance(trades([types])[0]["px"], list)
+    assert isinstance(trades([types])[0]["tradeId"], dict)
+    assert "px" not in trades([missing])[0]
+    assert [int(row["tradeId"]) for row in trades([first, second, *rest])] == ids
+
+
+async def test_malformed_instead_of_the_true_one(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "malformed", variant="missing", instead=True)
+    ids = printed(simulator, 2)
+    wrong, right = trades(await one.fence())
+    assert (int(wrong["tradeId"]), "px" in wrong, int(right["tradeId"])) == (ids[0], False, ids[1])
+
+
+async def test_refused_symbol_is_listed_and_refused(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "refused_symbol", instrument="SOL-USDT")
+    await one.subscribe("SOL-USDT")
+    assert (await one.take())["code"] == "60018"
+    _, body = await get(simulator, "public/instruments", instType="SPOT")
+    assert "SOL-USDT" in {row["instId"] for row in body["data"]}
+
+
+async def test_relisting_restarts_ids_with_a_new_listing_time(
+    simulator: Simulator, one: Client, tmp_path: Path
+) -> None:
+    printed(simulator, 2)
+    _, before = await get(simulator, "public/instruments", instType="SPOT", instId="BTC-USDT")
+    inject(simulator, "relisting", instrument="BTC-USDT")
+    printed(simulator, 3)
+    assert (await received(one))[2:] == [1, 2, 3]
+    _, after = await get(simulator, "public/instruments", instType="SPOT", instId="BTC-USDT")
+    assert int(after["data"][0]["listTime"]) > int(before["data"][0]["listTime"])
+    truth = [(fill.epoch, fill.sequence) for fill in read_truth(tmp_path) if fill.instrument == "BTC-USDT"]
+    assert truth[-3:] == [(1, 1), (1, 2), (1, 3)]
+    assert {epoch for epoch, _ in truth[:-3]} == {0}
+    _, page = await get(simulator, "market/history-trades", instId="BTC-USDT")
+    assert [row["tradeId"] for row in page["data"]] == ["3", "2", "1"]
+
+
+async def test_notice_then_close(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "notice", seconds=0.05)
+    notice = await one.take()
+    assert (notice["event"], notice["code"]) == ("notice", "64008")
+    assert await one.closed() == 1001
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"fault": "nonsense"},
+        {"fault": "drop", "cuont": 3},
+        {"fault": "drop", "count": 0},
+        {"fault": "drop", "count": "3"},
+        {"fault": "relisting"},
+        {"fault": "notice", "seconds": -1},
+        {"fault": "malformed", "variant": "odd"},
+        {},
+        [],
+    ],
+)
+def test_wrong_faults_are_refused(given: object) -> None:
+    with pytest.raises(SettingsError):
+        fault_from(given)
+
+
+def test_script_is_read_in_order_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "faults.jsonl"
+    path.write_text('{"at": 5, "fault": "disconnect"}\n\n{"at": 1.5, "fault": "drop", "count": 2}\n')
+    assert [(fault.at, fault.fault) for fault in read_script(path)] == [(1.5, "drop"), (5, "disconnect")]
+    path.write_text('{"at": 5, "fault": "disconnect"}\n{"at":\n')
+    with pytest.raises(SettingsError, match="line 2"):
+        read_script(path)
