@@ -1,0 +1,100 @@
+"""What Postgres says of our database: its size, the newest rows, the open gaps. Reads only, each query bounded."""
+
+from datetime import datetime
+from typing import LiteralString
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from pipeline.facts import Postgres
+from pipeline.settings import Settings
+from pipeline.timeframes import WIDTHS
+
+TIMEOUT_MS = 500
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+_NEWEST: dict[str, LiteralString] = {
+    # Only instruments that were ever covered: the list holds thousands that were not.
+    "trades": """
+        SELECT max(newest.received) FROM (SELECT DISTINCT instrument_id AS id FROM coverage) seen
+        CROSS JOIN LATERAL (
+            SELECT t.received FROM trades t WHERE t.instrument_id = seen.id ORDER BY t.time DESC LIMIT 1
+        ) newest""",
+    "candles": """
+        SELECT max(newest.received) FROM (SELECT DISTINCT instrument_id AS id FROM coverage) seen
+        CROSS JOIN LATERAL (
+            SELECT c.received FROM candles c WHERE c.instrument_id = seen.id AND c.timeframe = %(timeframe)s
+            ORDER BY c.open_time DESC LIMIT 1
+        ) newest""",
+    "instruments": "SELECT max(valid_from) FROM instruments",
+    "trade_gaps": "SELECT max(received) FROM trade_gaps",
+    "coverage": "SELECT max(received) FROM coverage",
+}
+
+_OPEN_GAPS: LiteralString = """
+    SELECT i.exchange, coalesce(i.symbol, i.instrument), count(*)
+    FROM trade_gaps g JOIN instruments i ON i.id = g.instrument_id WHERE g.state <> 'closed' GROUP BY 1, 2"""
+
+
+def connect(settings: Settings, timeout_ms: int = TIMEOUT_MS) -> Connection:
+    """A read-only connection for people's commands. Raises psycopg.Error."""
+    options = f"-c statement_timeout={timeout_ms} -c default_transaction_read_only=on"
+    conninfo = make_conninfo(settings.database_address(), options=options, connect_timeout=2)
+    return psycopg.connect(conninfo, autocommit=True, application_name="pipeline-cli")
+
+
+def read(settings: Settings) -> Postgres:
+    """The facts; `error` where there are none."""
+    try:
+        with connect(settings) as connection:
+            return _facts(connection, settings)
+    except psycopg.Error as error:
+        return Postgres(error=short(error))
+
+
+def short(error: psycopg.Error) -> str:
+    """The error on one line, without the addresses that were tried."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _facts(connection: Connection, settings: Settings) -> Postgres:
+    size = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    assert size is not None
+    shortest = min(_timeframes(settings), key=WIDTHS.__getitem__)
+    return Postgres(
+        bytes=int(str(size[0])),
+        newest={
+            table: newest
+            for table, query in _NEWEST.items()
+            if (newest := _time(connection, query, {"timeframe": shortest})) is not None
+        },
+        open_gaps=_open_gaps(connection),
+    )
+
+
+def _timeframes(settings: Settings) -> set[str]:
+    pairs = (pair for exchange in settings.enabled_exchanges().values() for pair in exchange.trading_pairs)
+    return {timeframe for pair in pairs for timeframe in pair.timeframes} or {"1m"}
+
+
+def _time(connection: Connection, query: LiteralString, arguments: dict[str, str]) -> int | None:
+    """The time (ns) the query gives, or None: no row, or no such table yet (a fresh database)."""
+    try:
+        row = connection.execute(query, arguments).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return None
+    return nanoseconds(row[0]) if row and isinstance(row[0], datetime) else None
+
+
+def _open_gaps(connection: Connection) -> dict[tuple[str, str], int]:
+    try:
+        rows = connection.execute(_OPEN_GAPS).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return {}
+    return {(str(exchange), str(symbol)): int(str(count)) for exchange, symbol, count in rows}
+
+
+def nanoseconds(time: datetime) -> int:
+    """Exact, unlike `timestamp()`: microseconds are kept by integers."""
+    return int(time.timestamp()) * 1_000_000_000 + time.microsecond * 1_000

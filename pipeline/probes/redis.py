@@ -1,0 +1,215 @@
+"""What Redis says of itself and of our streams. Reads only; no retries; gives up after half a second."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import redis
+import redis.exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pipeline.facts import DeadLetters, Group, Redis, Stream
+from pipeline.reports import Report
+from pipeline.settings import Settings, redacted
+from pipeline.streams import READERS, Keys, index_key, progress_key
+
+TIMEOUT = 0.5
+HOUR_MS = 3_600_000
+RATE_WINDOW_MS = 60_000
+MOST_DEAD = 200
+"""Dead letters looked at: each may carry 64 KiB of its frame."""
+MOST_TRADES = 500
+
+Client = redis.Redis
+Argument = bytes | str | int
+
+
+def connect(settings: Settings, timeout: float = TIMEOUT) -> Client:
+    """A client for people's commands: bytes in and out, no retries. Connects at the first command."""
+    return redis.Redis.from_url(
+        settings.redis_address(),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+def read(settings: Settings) -> Redis:
+    """The facts; `error` where there are none."""
+    client = connect(settings)
+    try:
+        return _facts(client, settings)
+    except (redis.exceptions.RedisError, OSError) as error:
+        return Redis(error=f"{redacted(settings.redis_address())} does not answer: {_short(error)}")
+    except msgspec.DecodeError as error:
+        return Redis(error=f"{index_key(settings.namespace)} holds what is not ours: {error}")
+    finally:
+        client.close()
+
+
+def call(client: Client, *command: Argument) -> Any:
+    """One command, its reply as redis-py shapes it. Raises redis.exceptions.RedisError."""
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def streams(client: Client, settings: Settings) -> tuple[Stream, ...]:
+    """Every stream that exists: those of md:index, and those the settings imply."""
+    known = _known(client, settings)
+    replies = _batch(
+        client,
+        (
+            command
+            for key in known
+            for command in (
+                ("XLEN", key),
+                ("XREVRANGE", key, "+", "-", "COUNT", 1),
+                ("MEMORY", "USAGE", key, "SAMPLES", 5),
+                ("XINFO", "GROUPS", key),
+            )
+        ),
+    )
+    rows = (replies[start : start + 4] for start in range(0, len(replies), 4))
+    return tuple(
+        _stream(key, origin, reply)
+        for (key, origin), reply in zip(known.items(), rows, strict=True)
+        if isinstance(reply[0], int) and not isinstance(reply[3], Exception)
+    )
+
+
+def _batch(client: Client, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+    """Many commands in one write; errors come back as values."""
+    batch = client.pipeline(transaction=False)
+    for command in commands:
+        batch.execute_command(*command)  # type: ignore[no-untyped-call]
+    return list(batch.execute(raise_on_error=False))
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """An entry of md:index: what a stream holds."""
+
+    kind: str
+    exchange: str
+    partition: str
+
+
+def _known(client: Client, settings: Settings) -> dict[str, Origin]:
+    implied = {
+        Keys(settings.namespace, partition).stream(kind): Origin(kind, exchange, partition)
+        for exchange in settings.enabled_exchanges()
+        for partition in settings.partitions(exchange)
+        for kind in READERS
+    }
+    index: dict[bytes, bytes] = call(client, "HGETALL", index_key(settings.namespace))
+    listed = {key.decode(): msgspec.json.decode(value, type=Origin) for key, value in index.items()}
+    return implied | listed
+
+
+def _stream(key: str, origin: Origin, reply: Sequence[Any]) -> Stream:
+    entries, newest, size, groups = reply
+    return Stream(
+        key=key,
+        kind=origin.kind,
+        exchange=origin.exchange,
+        partition=origin.partition,
+        entries=entries,
+        bytes=size if isinstance(size, int) else None,
+        newest=milliseconds(newest[0][0]) * 1_000_000 if newest else None,
+        groups=tuple(
+            Group(name=group["name"].decode(), lag=group["lag"], cursor=group["last-delivered-id"].decode())
+            for group in groups
+        ),
+    )
+
+
+def _facts(client: Client, settings: Settings) -> Redis:
+    info: dict[str, Any] = call(client, "INFO")
+    found = streams(client, settings)
+    now = _now_ms(client)
+    return Redis(
+        version=str(info.get("valkey_version") or info.get("redis_version")),
+        used_memory=info["used_memory"],
+        budget=info.get("maxmemory") or settings.file.redis.maxmemory,
+        policy=info.get("maxmemory_policy"),
+        persistent=_persistent(client, info),
+        streams=found,
+        dead=_dead(client, [stream.key for stream in found if stream.kind == "dead"], now),
+        rates=_rates(client, [stream for stream in found if stream.kind == "trade"], now),
+        reports=_reports(client, settings),
+    )
+
+
+def _now_ms(client: Client) -> int:
+    seconds, micros = call(client, "TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _persistent(client: Client, info: dict[str, Any]) -> bool | None:
+    """Whether anything is written to disk; None where the server does not let us look."""
+    if info.get("aof_enabled"):
+        return True
+    try:
+        saves = call(client, "CONFIG", "GET", "save")
+    except redis.exceptions.ResponseError:
+        return None
+    values = saves.values() if isinstance(saves, dict) else saves[1::2]
+    return any(values)
+
+
+def _dead(client: Client, keys: list[str], now: int) -> DeadLetters:
+    reasons: Counter[str] = Counter()
+    newest: int | None = None
+    more = False
+    for key in keys:
+        letters = call(client, "XREVRANGE", key, "+", now - HOUR_MS, "COUNT", MOST_DEAD)
+        more |= len(letters) == MOST_DEAD
+        reasons.update(fields(entry).get(b"reason", b"unknown").decode() for entry in letters)
+        if letters:
+            newest = max(newest or 0, milliseconds(letters[0][0]) * 1_000_000)
+    return DeadLetters(reasons=dict(reasons.most_common()), newest=newest, more=more)
+
+
+def _rates(client: Client, trades: list[Stream], now: int) -> dict[tuple[str, str], float]:
+    """Trades per second over the last minute, or over the last MOST_TRADES entries where they are younger."""
+    rates: dict[tuple[str, str], float] = {}
+    for stream in trades:
+        entries = call(client, "XREVRANGE", stream.key, "+", now - RATE_WINDOW_MS, "COUNT", MOST_TRADES)
+        if not entries:
+            continue
+        older = len(entries) < min(MOST_TRADES, stream.entries)
+        oldest = milliseconds(entries[-1][0])
+        seconds = RATE_WINDOW_MS / 1000 if older else max(1.0, (now - oldest) / 1000)
+        symbols = Counter(symbol.decode() for entry in entries if (symbol := fields(entry).get(b"symbol")))
+        rates |= {(stream.exchange, symbol): round(count / seconds, 2) for symbol, count in symbols.items()}
+    return rates
+
+
+def _reports(client: Client, settings: Settings) -> dict[str, Report]:
+    """Reports of processes on other machines (or here), as they last wrote them."""
+    saved: dict[bytes, bytes] = call(client, "HGETALL", progress_key(settings.namespace))
+    return dict(_decoded(saved))
+
+
+def _decoded(saved: dict[bytes, bytes]) -> Iterator[tuple[str, Report]]:
+    for name, text in saved.items():
+        try:
+            yield name.decode(), msgspec.json.decode(text, type=Report)
+        except msgspec.DecodeError:
+            continue  # Written by another version: that process is then judged by its file alone.
+
+
+def fields(entry: Any) -> dict[bytes, bytes]:
+    """An entry's fields, whichever of redis-py's two shapes it came in."""
+    fields = entry[1]
+    return fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def milliseconds(entry_id: bytes) -> int:
+    """The time part of an entry id."""
+    return int(entry_id.partition(b"-")[0])
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
