@@ -35,7 +35,7 @@ class Connection:
     async def serve(self, request: web.Request, clock: Callable[[], int]) -> None:
         """Read and write until either side ends the connection."""
         transport = request.transport
-        if not isinstance(transport, asyncio.Transport):
+        if transport is None:
             return
         self._transport = transport
         self._shrink_buffers(transport)

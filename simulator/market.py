@@ -94,7 +94,7 @@ class Market:
         start: int,
         rate: float,
         history: int = 3,
-        kept: int = 50_000,
+        kept: int = 200_000,
     ) -> None:
         self._rng = rng
         self.start = start

@@ -1,271 +1,28 @@
-"""The simulator as a server on loopback: WebSocket, REST and control, driven by one loop and the wall clock.
-
-Trades go to the truth log first, to the clients after.
-"""
+"""The simulator as a server on loopback: WebSocket, REST and control ports, one loop that drives the market."""
 
 import asyncio
 import contextlib
 import importlib
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
 
 from aiohttp import web
 
 from pipeline.errors import SettingsError
 from pipeline.exchanges import EXCHANGES
-from simulator.connections import Connection
-from simulator.dialect import Close, Dialect, Frame, Topic
-from simulator.faults import Fault, FrameFaults, Spells, fault_from
+from simulator.dialect import Dialect
+from simulator.faults import Fault, Spells
 from simulator.listings import listings
-from simulator.market import SECOND, Market, Order
-from simulator.truth import ConnectionChange, Header, TruthLog
+from simulator.market import Market
+from simulator.simulation import Simulator
+from simulator.truth import Header, TruthLog
+
+__all__ = ["Simulator", "serve"]
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TURN = 0.01
-CATCH_UP = 5 * SECOND
-NOTICE = 60.0
-
-
-class Simulator:
-    """One exchange being served. Use `serve` to make one; its methods run in the same event loop."""
-
-    def __init__(
-        self,
-        dialect: Dialect,
-        spells: Spells,
-        truth: TruthLog | None,
-        clock: Callable[[], int],
-        queued: int,
-        seed: int,
-    ) -> None:
-        self.dialect = dialect
-        self.market = dialect.market
-        self.seed = seed
-        self.paused = False
-        self.ws_url = self.rest_url = self.control_url = ""
-        self._spells = spells
-        self._faults = FrameFaults(dialect)
-        self._injected = 0
-        self._truth = truth
-        self._clock = clock
-        self._time = 0
-        self._queued = queued
-        self._connections: dict[str, Connection] = {}
-        self._opened = 0
-        self._later: set[asyncio.TimerHandle] = set()
-        for pit in self.market.pits.values():
-            self._log(pit.listing.symbol, tuple(pit.fills))
-        self._flush()
-
-    def now(self) -> int:
-        """The exchange's time (ns): the wall clock, never backwards."""
-        self._time = max(self._time, self._clock())
-        return self._time
-
-    def print(self, instrument: str, orders: int = 1, fills: int | None = None) -> list[Order]:
-        """Print `orders` taker orders on an instrument now, of `fills` fills each (else drawn)."""
-        symbol = self._symbol(instrument)
-        printed = [self.market.order(symbol, self.now(), fills) for _ in range(orders)]
-        self._publish(printed)
-        return printed
-
-    def turn(self) -> None:
-        """Do what is due: print the market's orders, push bars, close what is idle."""
-        now = self.now()
-        if self.paused:
-            self.market.skip(now)
-        else:
-            # After a long stop of this process the market does not print hours in one breath.
-            self.market.skip(now - CATCH_UP)
-            self._publish(self.market.advance(now))
-        self._deliver(self.dialect.due(self._wanted(), now))
-        for connection in list(self._connections.values()):
-            for reply in () if connection.half_open else connection.session.tick(now):
-                connection.send(reply)
-
-    def inject(self, fault: Fault) -> None:
-        """Let a fault happen now; SettingsError for an unknown instrument or connection."""
-        if fault.instrument is not None:
-            self._symbol(fault.instrument)
-        self._log_fault(fault.fault, {k: v for k, v in _plain(fault).items() if k not in ("fault", "at")})
-        self._injected += 1
-        match fault.fault:
-            case "disconnect" | "half_open" | "notice":
-                for connection in self._chosen(fault.connection):
-                    self._hit(connection, fault)
-            case "duplicate" | "drop" | "reorder" | "malformed":
-                self._faults.add(fault)
-            case "relisting":
-                self.market.relist(self._symbol(fault.instrument), self.now())
-            case "jump":
-                self.market.jump(self._symbol(fault.instrument), fault.count)
-            case _:
-                self._spells.cast(fault, self.now())
-                if fault.fault == "clear":
-                    self._deliver(self._faults.clear(), faulty=False)
-
-    def state(self) -> dict[str, Any]:
-        """What GET /control/state shows."""
-        pits = {self.dialect.instrument(symbol): pit for symbol, pit in self.market.pits.items()}
-        return {
-            "seed": self.seed,
-            "start": self.market.start,
-            "time": self.now(),
-            "paused": self.paused,
-            "printed": sum(pit.printed for pit in pits.values()),
-            "history": sum(pit.history for pit in pits.values()),
-            "opened": self._opened,
-            "faults": self._injected,
-            "connections": [
-                {
-                    "id": name,
-                    "path": connection.path,
-                    "subscriptions": len(connection.session.topics),
-                    "frames": connection.frames,
-                    "half_open": connection.half_open,
-                    "closing": connection.closing,
-                }
-                for name, connection in self._connections.items()
-            ],
-            "per_instrument": {
-                instrument: {"printed": pit.printed, "epoch": pit.epoch, "next": pit.sequence}
-                for instrument, pit in pits.items()
-            },
-        }
-
-    async def websocket(self, request: web.Request) -> web.StreamResponse:
-        """Accept one WebSocket connection and serve it to its end."""
-        now = self.now()
-        if request.path not in self.dialect.paths:
-            return web.Response(status=404)
-        if not self.dialect.connect(request.remote or "", now):
-            return web.Response(status=429, text="Too Many Requests")
-        # Pings and closes are answered by us, or not: a half-open connection answers nothing.
-        ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, timeout=1.0)
-        await ws.prepare(request)
-        connection = Connection(self.dialect.open(request.path, now), request.path, ws, self._queued)
-        name = connection.session.name
-        self._connections[name] = connection
-        self._opened += 1
-        self._log_connection("opened", name, connection)
-        try:
-            await connection.serve(request, self.now)
-        finally:
-            del self._connections[name]
-            self._log_connection("closed", name, connection)
-        return ws
-
-    async def rest(self, request: web.Request) -> web.Response:
-        """Answer one REST request of the exchange's."""
-        answer = self.dialect.respond(request.path, request.query, request.remote or "", self.now())
-        return web.Response(status=answer.status, text=answer.body, content_type="application/json")
-
-    async def control(self, request: web.Request) -> web.Response:
-        """POST /control: {"fault": …}, {"pause": true|false}, or {"print": n, "instrument": id}."""
-        try:
-            asked = await request.json()
-            if not isinstance(asked, Mapping):
-                raise SettingsError("an object is expected")
-            self._command(asked)
-        except (json.JSONDecodeError, SettingsError) as error:
-            return web.json_response({"ok": False, "error": str(error)}, status=400)
-        return web.json_response({"ok": True, "state": self.state()})
-
-    async def show(self, request: web.Request) -> web.Response:
-        """GET /control/state."""
-        return web.json_response(self.state())
-
-    def close(self) -> None:
-        """Cut every connection."""
-        for timer in self._later:
-            timer.cancel()
-        for connection in list(self._connections.values()):
-            connection.abort()
-
-    def _command(self, asked: Mapping[str, Any]) -> None:
-        if "fault" in asked:
-            self.inject(fault_from(dict(asked)))
-        elif isinstance(asked.get("pause"), bool):
-            self.turn()
-            self.paused = asked["pause"]
-        elif isinstance(asked.get("print"), int) and isinstance(asked.get("instrument"), str):
-            self.print(asked["instrument"], asked["print"])
-        else:
-            raise SettingsError('give "fault", "pause" (true or false), or "print" (a number) and "instrument"')
-
-    def _hit(self, connection: Connection, fault: Fault) -> None:
-        if fault.fault == "half_open":
-            connection.half_open = True
-        elif fault.fault == "notice":
-            connection.send(connection.session.notice())
-            seconds = NOTICE if fault.seconds is None else fault.seconds
-            close = Close(1001, "Service upgrade")
-            self._later.add(asyncio.get_running_loop().call_later(seconds, connection.send, close))
-        elif fault.code is not None:
-            connection.send(Close(fault.code))
-        else:
-            connection.abort()
-
-    def _publish(self, orders: Iterable[Order]) -> None:
-        wanted = self._wanted()
-        frames: list[Frame] = []
-        for order in orders:
-            self._log(order[0].symbol, order)
-            frames += self.dialect.printed(order, wanted)
-        self._flush()
-        self._deliver(frames)
-
-    def _deliver(self, frames: Iterable[Frame], faulty: bool = True) -> None:
-        for frame in frames:
-            sent, effects = self._faults.apply(frame) if faulty else ([frame], [])
-            for effect in effects:
-                self._log_fault(f"{effect.fault}_done", {k: v for k, v in _plain(effect).items() if k != "fault"})
-            for one in sent:
-                for connection in self._connections.values():
-                    if one.topic in connection.session.topics:
-                        connection.send(one.text)
-
-    def _wanted(self) -> set[Topic]:
-        return set[Topic]().union(*(connection.session.topics for connection in self._connections.values()))
-
-    def _chosen(self, name: str | None) -> list[Connection]:
-        if name is None:
-            return list(self._connections.values())
-        if name not in self._connections:
-            raise SettingsError(f"no connection {name}")
-        return [self._connections[name]]
-
-    def _symbol(self, instrument: str | None) -> str:
-        symbol = self.dialect.symbol(instrument or "")
-        if symbol is None:
-            raise SettingsError(f"no instrument {instrument}")
-        return symbol
-
-    def _log(self, symbol: str, order: Order) -> None:
-        if self._truth is not None:
-            self._truth.fills(self.dialect.instrument(symbol), order)
-
-    def _flush(self) -> None:
-        # A few kilobytes into the page cache: not worth a thread, and no client may run ahead of the truth.
-        if self._truth is not None:
-            self._truth.flush()
-
-    def _log_connection(self, event: Literal["opened", "closed"], name: str, connection: Connection) -> None:
-        if self._truth is not None:
-            instruments = tuple(sorted({instrument for _, instrument in connection.session.topics}))
-            self._truth.connection(ConnectionChange(self.now(), event, name, connection.path, instruments))
-
-    def _log_fault(self, name: str, details: dict[str, Any]) -> None:
-        if self._truth is not None:
-            self._truth.fault(time.time_ns(), name, details)
-
-
-def _plain(struct: Any) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
 @contextlib.asynccontextmanager
@@ -290,7 +47,7 @@ async def serve(
     Ports of 0 are chosen by the system; `ws_url`, `rest_url` and `control_url` of the answer say which. `rate`:
     fills per second in all (0: only what `print` asks for). `limits` multiplies the exchange's allowances, `queued`
     is the longest queue of frames of a connection, `clock` gives wall time (ns). SettingsError: a host that is not
-    loopback, an unknown exchange, a truth folder or a port in use.
+    loopback, an unknown exchange or instrument, a truth folder or a port in use.
     """
     if host not in LOOPBACK:
         raise SettingsError(f"the simulator serves on loopback only, not on {host}")
@@ -306,6 +63,8 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         if log is not None:
             stack.callback(log.close)
+        script = sorted(faults, key=lambda fault: fault.at)
+        simulator.check(script)
         ws = await _listen(stack, _ws_app(simulator), host, ws_port)
         rest = await _listen(stack, _rest_app(simulator), host, rest_port)
         stack.callback(simulator.close)
@@ -313,7 +72,7 @@ async def serve(
         simulator.ws_url = f"ws://{shown}:{ws}{dialect.ws_prefix}"
         simulator.rest_url = f"http://{shown}:{rest}"
         simulator.control_url = f"{simulator.rest_url}/control"
-        await stack.enter_async_context(_driving(simulator, sorted(faults, key=lambda fault: fault.at)))
+        await stack.enter_async_context(_driving(simulator, script))
         yield simulator
 
 
@@ -353,7 +112,7 @@ async def _driving(simulator: Simulator, script: list[Fault]) -> AsyncIterator[N
         while True:
             simulator.turn()
             while script and script[0].at <= time.monotonic() - begun:
-                simulator.inject(script.pop(0))
+                simulator.inject_scripted(script.pop(0))
             await asyncio.sleep(TURN)
 
     def ended(task: asyncio.Task[None]) -> None:

@@ -13,6 +13,8 @@ from simulator.market import MILLISECOND, SECOND, Fill, Pit
 from simulator.rows.okx import BARS, INST_TYPES, bar_rows, dump, fill_row, instrument_row, ms
 from simulator.tape import Tape
 
+INSTRUMENTS = "/api/v5/public/instruments"
+
 
 class _Refused(Exception):
     """A REST request that gets an error: (HTTP status, code, msg)."""
@@ -31,7 +33,7 @@ class Rest:
         routes: dict[str, tuple[int, Callable[[Mapping[str, str], int], list[Any]]]] = {
             # Requests per 2 s and address; instruments per address and instType.
             "/api/v5/public/time": (10, self._time),
-            "/api/v5/public/instruments": (20, self._instruments),
+            INSTRUMENTS: (20, self._instruments),
             "/api/v5/market/trades": (100, self._trades),
             "/api/v5/market/history-trades": (20, self._history_trades),
             "/api/v5/market/candles": (40, self._candles),
@@ -55,7 +57,8 @@ class Rest:
         if path not in self._routes:
             raise _Refused(404, "404", "Invalid request path")
         allowance, answer = self._routes[path]
-        if not allowance.take(f"{address} {query.get('instType', '')}", now):
+        kind = query.get("instType", "") if path == INSTRUMENTS else ""
+        if not allowance.take(f"{address} {kind}", now):
             raise _Refused(429, "50011", "Too Many Requests")
         return answer(query, now)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -16,7 +17,7 @@ from simulator.faults import fault_from
 from simulator.listings import listings
 from simulator.market import Market
 from simulator.server import Simulator, serve
-from simulator.truth import read_faults, read_header, read_truth
+from simulator.truth import read_connections, read_faults, read_header, read_truth
 from tests.simulator.clients import PATIENCE, Client, Clock, client, trades, until
 
 ALL = [listing.symbol.replace("-PERP", "-SWAP") for listing in listings(5)]
@@ -68,6 +69,21 @@ async def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
     with (tmp_path / "truth.jsonl").open("a") as file:
         file.write('{"exchange":"okx","instr')
     assert len(list(read_truth(tmp_path))) == whole
+
+
+async def test_connections_are_logged_with_what_they_were_subscribed_to(tmp_path: Path) -> None:
+    async with serve(rate=0, truth=tmp_path) as simulator:
+        async with client(simulator) as one:
+            await one.subscribed("ETH-USDT", "BTC-USDT")
+        await until(lambda: simulator.state()["connections"] == [])
+    opened, closed = read_connections(tmp_path)
+    assert (opened.event, opened.path, opened.instruments) == ("opened", "/ws/v5/business", ())
+    assert (closed.event, closed.connection, closed.instruments) == (
+        "closed",
+        opened.connection,
+        ("BTC-USDT", "ETH-USDT"),
+    )
+    assert opened.time <= closed.time
 
 
 async def test_same_seed_same_market_over_the_wire(tmp_path: Path) -> None:
@@ -267,6 +283,16 @@ async def test_what_breaks_the_market_breaks_the_context() -> None:
         await breaking()
 
 
+async def test_scripted_faults_are_checked_before_and_passed_over_when_they_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no instrument NOPE"):
+        async with serve(rate=0, faults=[fault_from({"at": 9, "fault": "drop", "instrument": "NOPE"})]):
+            pass
+    script = [fault_from({"fault": "disconnect", "connection": "gone"}), fault_from({"fault": "drop"})]
+    async with serve(rate=0, truth=tmp_path, faults=script):
+        await until(lambda: len(read_faults(tmp_path)) == 2)
+    assert [line["fault"] for line in read_faults(tmp_path)] == ["disconnect_refused", "drop"]
+
+
 async def test_scripted_faults_happen_at_their_time(tmp_path: Path) -> None:
     script = [fault_from({"at": 0.05, "fault": "jump", "instrument": "BTC-USDT", "count": 9})]
     async with serve(rate=0, truth=tmp_path, faults=script) as simulator:
@@ -274,6 +300,19 @@ async def test_scripted_faults_happen_at_their_time(tmp_path: Path) -> None:
         await until(lambda: simulator.market.pits["BTC-USDT"].sequence == expected)
     (line,) = read_faults(tmp_path)
     assert (line["fault"], line["instrument"], line["count"]) == ("jump", "BTC-USDT", 9)
+
+
+def test_runs_on_uvloop_too() -> None:
+    async def scenario() -> tuple[int, int | None]:
+        async with serve(rate=0) as simulator, client(simulator) as one:
+            await one.subscribed("BTC-USDT")
+            simulator.print("BTC-USDT", 5, 1)
+            rows = trades(await one.fence())
+            simulator.inject(fault_from({"fault": "disconnect"}))
+            return len(rows), await one.closed()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(scenario()) == (5, 1006)
 
 
 async def test_no_task_or_socket_outlives_the_context() -> None:
