@@ -78,8 +78,8 @@ def _process_verdict(process: Process, reasons: tuple[Reason, ...]) -> ProcessVe
     own = tuple(reason for reason in reasons if reason.process == process.name)
     level = _worst([RULES[reason.code].process for reason in own])
     codes = {reason.code for reason in own}
-    if any(reason.code == "service_stopped" for reason in reasons):
-        return ProcessVerdict(level="stopped", status="stopped", reasons=own)
+    if reasons and reasons[0].code == "service_stopped":
+        return ProcessVerdict(level="stopped", status="stopped", reasons=reasons)
     return ProcessVerdict(level=level, status=_status(process, level, codes), reasons=own)
 
 

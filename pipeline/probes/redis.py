@@ -57,12 +57,12 @@ def call(client: Client, *command: Argument) -> Any:
 
 def streams(client: Client, settings: Settings) -> tuple[Stream, ...]:
     """Every stream that exists: those of md:index, and those the settings imply."""
-    known = _known(client, settings)
+    origins = known(client, settings)
     replies = _batch(
         client,
         (
             command
-            for key in known
+            for key in origins
             for command in (
                 ("XLEN", key),
                 ("XREVRANGE", key, "+", "-", "COUNT", 1),
@@ -74,7 +74,7 @@ def streams(client: Client, settings: Settings) -> tuple[Stream, ...]:
     rows = (replies[start : start + 4] for start in range(0, len(replies), 4))
     return tuple(
         _stream(key, origin, reply)
-        for (key, origin), reply in zip(known.items(), rows, strict=True)
+        for (key, origin), reply in zip(origins.items(), rows, strict=True)
         if isinstance(reply[0], int) and not isinstance(reply[3], Exception)
     )
 
@@ -95,7 +95,8 @@ class Origin(msgspec.Struct, frozen=True):
     partition: str
 
 
-def _known(client: Client, settings: Settings) -> dict[str, Origin]:
+def known(client: Client, settings: Settings) -> dict[str, Origin]:
+    """Stream to what it holds: those the settings imply (they may not exist yet), and those of md:index."""
     implied = {
         Keys(settings.namespace, partition).stream(kind): Origin(kind, exchange, partition)
         for exchange in settings.enabled_exchanges()
