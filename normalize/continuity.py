@@ -1,0 +1,349 @@
+"""Which trades of one instrument were seen: every number passes once, what is missing is known by number.
+
+Pure: the stream's time and the trades are arguments. The struct is the saved state; it holds a few
+integers, the open holes and the trades that wait for proof that the venue's numbers began again.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from normalize import intervals
+from normalize.intervals import Ranges
+from pipeline.records import Trade
+from pipeline.timeframes import SECOND
+
+PROVISIONAL = 2 * SECOND
+"""A hole younger than this in stream time is reordering or a joining connection, not yet a gap."""
+NEWER = SECOND
+"""A known number is a duplicate only if it is not newer than the newest trade by more than this."""
+MOST_HELD = 100
+HELD_FOR = 60 * SECOND
+CONTIGUOUS = 3
+"""So many trades in a row prove that the numbers began again."""
+MOST_INTERVALS = 1_000
+MOST_EARLY = 1_000
+PRINTS_PER_SECOND = 10_000
+LEAP = 1_000_000
+"""More numbers than PRINTS_PER_SECOND x elapsed time + LEAP are a new numbering, not a gap."""
+
+Dropped = Literal["duplicate", "overlap"]
+
+
+class Hole(msgspec.Struct):
+    """Numbers `first`…`last` of `epoch` were jumped over at stream time `since`. `remaining` is what has not come
+    since; `told`: it is in the ledger; `changed`: the ledger does not know yet what came."""
+
+    epoch: int
+    first: int
+    last: int
+    from_time: int
+    to_time: int
+    since: int
+    remaining: Ranges
+    told: bool = False
+    changed: bool = False
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A trade with a known number but a newer time. `doubtful`: newer by so little that it is a duplicate
+    unless others prove a new numbering."""
+
+    trade: Trade
+    since: int
+    doubtful: bool
+
+
+class NewEpoch(NamedTuple):
+    """The numbers began again with the trade `first`, for `reason`; `from_time` is the last trade's before."""
+
+    epoch: int
+    first: Trade
+    from_time: int
+    reason: str
+
+
+class Outcome(NamedTuple):
+    """What became of one trade (and of held ones with it). `passed` are in order and carry their epoch; the
+    `epoch` comes before them. `buried` are (reason, trade) for the dead letters."""
+
+    passed: tuple[Trade, ...] = ()
+    epoch: NewEpoch | None = None
+    dropped: Dropped | None = None
+    buried: tuple[tuple[str, Trade], ...] = ()
+
+
+class Continuity(msgspec.Struct):
+    """The state of one instrument.
+
+    `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that
+    passed. `newest` is the newest time passed, `previous_*` the end of the epoch before.
+    """
+
+    epoch: int = 0
+    next: int | None = None
+    first: int | None = None
+    since: int | None = None
+    newest: int | None = None
+    listed: int | None = None
+    began: int = 0
+    previous_next: int = 0
+    previous_newest: int | None = None
+    early: Ranges = []
+    holes: list[Hole] = []
+    old_holes: list[Hole] = []
+    held: list[Held] = []
+    trades: int = 0
+    duplicates: int = 0
+    overlaps: int = 0
+    reordered: int = 0
+    refused: int = 0
+
+    @property
+    def open_gaps(self) -> int:
+        """Holes that are in the ledger and not filled."""
+        return sum(hole.told for hole in (*self.holes, *self.old_holes))
+
+    @property
+    def missing(self) -> int:
+        """Numbers known to be missing."""
+        return sum(intervals.count(hole.remaining) for hole in (*self.holes, *self.old_holes))
+
+    @property
+    def complete_since(self) -> int | None:
+        """Time from which every number is here; None before the first trade."""
+        ends = [hole.to_time for hole in (*self.holes, *self.old_holes)]
+        return None if self.since is None else max([self.since, self.began, *ends])
+
+    @property
+    def busy(self) -> bool:
+        """Whether `tick` has anything to look after."""
+        return bool(self.holes or self.old_holes or self.held)
+
+    def take(self, trade: Trade, now: int, opened: int, listed: int | None) -> Outcome:
+        """Decides on one trade.
+
+        `now` is stream time, `opened` the exchange's time at which the trade's connection opened,
+        `listed` the instrument's listing time as known now.
+        """
+        time = _time(trade)
+        self.listed = listed if self.listed is None else self.listed
+        if self.next is None or self.newest is None:
+            return self._start(trade, time, opened)
+        first, last = _span(trade)
+        if self._of_previous_epoch(first, time):
+            return self._take_previous(trade, first, last)
+        if first >= self.next:
+            return self._take_next(trade, first, last, now, listed)
+        if last >= self.next:
+            return self._drop("overlap")
+        if time > self.newest + NEWER:
+            return self._hold(trade, now, listed, doubtful=False)
+        if hole := self._hole_with(self.holes, first, last):
+            return self._fill(hole, trade, first, last)
+        if time > self.newest:
+            return self._hold(trade, now, listed, doubtful=True)
+        return self._known(trade, first, last)
+
+    def expire(self, now: int) -> Outcome:
+        """Lets go of the trades held too long: nothing proved that the numbers began again."""
+        ripe = [held for held in self.held if now - held.since > HELD_FOR]
+        return self._release(ripe) if ripe else Outcome()
+
+    def give_up(self) -> Outcome:
+        """As `expire`, for all: the stream ends."""
+        return self._release(list(self.held))
+
+    def changed_holes(self, now: int) -> Iterable[Hole]:
+        """Holes whose news the ledger lacks, in order; afterwards they count as told, and filled ones are gone.
+
+        A hole is told once it is PROVISIONAL old; one filled before that never is: it was reordering.
+        """
+        news = []
+        for hole in (*self.old_holes, *self.holes):
+            if (hole.told and hole.changed) or (not hole.told and hole.remaining and now - hole.since >= PROVISIONAL):
+                news.append(msgspec.structs.replace(hole, remaining=list(hole.remaining)))
+                hole.told, hole.changed = True, False
+        self.holes = [hole for hole in self.holes if hole.remaining]
+        self.old_holes = [hole for hole in self.old_holes if hole.remaining]
+        return news
+
+    @property
+    def first_number(self) -> int:
+        assert self.first is not None
+        return self.first
+
+    def _start(self, trade: Trade, time: int, opened: int) -> Outcome:
+        """Nothing is known yet. A trade older than its connection was replayed on subscribing: it passes, but
+        says nothing about what comes after it. Neither does one below those."""
+        first, last = _span(trade)
+        self.newest = time if self.newest is None else max(self.newest, time)
+        if time < opened or (self.early and last < self.early[-1][1]):
+            return self._known_early(trade, first, last)
+        known = intervals.overlaps(self.early, first, last)
+        self.first, self.next = (last if known else first), last + 1
+        self.since = time
+        return self._drop("duplicate") if known else self._pass(trade)
+
+    def _take_next(self, trade: Trade, first: int, last: int, now: int, listed: int | None) -> Outcome:
+        assert self.next is not None
+        assert self.newest is not None
+        elapsed = max(0, _time(trade) - self.newest)
+        if first - self.next > PRINTS_PER_SECOND * elapsed // SECOND + LEAP:
+            return self._begin([trade], now, listed, "numbers leapt")
+        return self._advance(trade, first, last, now)
+
+    def _advance(self, trade: Trade, first: int, last: int, now: int) -> Outcome:
+        """At next, or above it with a hole between."""
+        assert self.next is not None
+        assert self.newest is not None
+        time = _time(trade)
+        if first > self.next:
+            if self._intervals() >= MOST_INTERVALS:
+                return self._refuse(trade)
+            before = min(self.newest, time)
+            hole = Hole(self.epoch, self.next, first - 1, before, time, now, [(self.next, first - 1)])
+            self.holes.append(hole)
+        self.next = last + 1
+        self.newest = max(self.newest, time)
+        return self._pass(trade)
+
+    def _known(self, trade: Trade, first: int, last: int) -> Outcome:
+        """Below next, in no hole, not newer: seen before, unless it is from before our start."""
+        if last < self.first_number:
+            return self._known_early(trade, first, last)
+        partly = first < self.first_number or any(
+            intervals.overlaps(hole.remaining, first, last) for hole in self.holes
+        )
+        return self._drop("overlap" if partly else "duplicate")
+
+    def _known_early(self, trade: Trade, first: int, last: int) -> Outcome:
+        """Below the first number that counts: passes once."""
+        if intervals.overlaps(self.early, first, last):
+            return self._drop("duplicate" if intervals.contains(self.early, first, last) else "overlap")
+        early = intervals.add(self.early, first, last)
+        if len(early) > MOST_EARLY:
+            return self._refuse(trade, "too many separate early trades")
+        self.early = early
+        return self._pass(trade)
+
+    @staticmethod
+    def _hole_with(holes: list[Hole], first: int, last: int) -> Hole | None:
+        """The hole in which all of first…last is missing."""
+        return next((hole for hole in holes if intervals.contains(hole.remaining, first, last)), None)
+
+    def _fill(self, hole: Hole, trade: Trade, first: int, last: int) -> Outcome:
+        rest = intervals.subtract(hole.remaining, first, last)
+        if len(rest) > len(hole.remaining) and self._intervals() >= MOST_INTERVALS:
+            return self._refuse(trade)
+        hole.remaining, hole.changed = rest, True
+        self.reordered += not hole.told
+        if not rest and not hole.told:
+            self.holes = [other for other in self.holes if other is not hole]
+            self.old_holes = [other for other in self.old_holes if other is not hole]
+        return self._pass(trade, hole.epoch)
+
+    def _hold(self, trade: Trade, now: int, listed: int | None, *, doubtful: bool) -> Outcome:
+        first, last = _span(trade)
+        if any(_overlap(held.trade, first, last) for held in self.held):
+            return self._drop("duplicate")
+        self.held.append(Held(trade, now, doubtful))
+        waiting = sorted((held.trade for held in self.held), key=_span)
+        relisted = not doubtful and None not in (listed, self.listed) and listed != self.listed
+        if relisted or _longest_run(waiting) >= CONTIGUOUS:
+            self.held = []
+            return self._begin(waiting, now, listed, "relisted" if relisted else "numbers began again")
+        return self._release(self.held[:1]) if len(self.held) > MOST_HELD else Outcome()
+
+    def _release(self, ripe: list[Held]) -> Outcome:
+        """Held trades leave: the doubtful ones as the duplicates they look like, the others to the dead letters."""
+        passed: list[Trade] = []
+        buried: list[tuple[str, Trade]] = []
+        self.held = [held for held in self.held if held not in ripe]
+        for held in ripe:
+            if held.doubtful:
+                outcome = self._known(held.trade, *_span(held.trade))
+                passed.extend(outcome.passed)
+                buried.extend(outcome.buried)
+            else:
+                buried.append(("known number with a newer time", held.trade))
+        return Outcome(tuple(passed), buried=tuple(buried))
+
+    def _begin(self, trades: list[Trade], now: int, listed: int | None, reason: str) -> Outcome:
+        """A new epoch with these trades, lowest number first."""
+        assert self.next is not None
+        assert self.newest is not None
+        head = trades[0]
+        before = self.newest
+        self.old_holes += self.holes
+        self.previous_next, self.previous_newest = self.next, self.newest
+        self.epoch, self.holes, self.early, self.held = self.epoch + 1, [], [], []
+        self.first, self.next, self.listed = _span(head)[0], _span(head)[0], listed
+        self.began = min(_time(trade) for trade in trades)
+        self.newest = _time(head)
+        parts = [self._advance(trade, *_span(trade), now) for trade in trades]
+        passed = tuple(trade for part in parts for trade in part.passed)
+        buried = tuple(pair for part in parts for pair in part.buried)
+        return Outcome(passed, NewEpoch(self.epoch, passed[0], before, reason), buried=buried)
+
+    def _of_previous_epoch(self, first: int, time: int) -> bool:
+        """Whether it comes, by a slower connection or a repair, from before the numbers began again."""
+        if self.previous_newest is None or first >= self.first_number >= self.previous_next:
+            return False
+        return time <= self.previous_newest or (first == self.previous_next and time <= self.began)
+
+    def _take_previous(self, trade: Trade, first: int, last: int) -> Outcome:
+        if hole := self._hole_with(self.old_holes, first, last):
+            return self._fill(hole, trade, first, last)
+        if first == self.previous_next:
+            self.previous_next = last + 1
+            return self._pass(trade, self.epoch - 1)
+        if last >= self.previous_next:
+            return self._refuse(trade, "trade of an ended epoch")
+        return self._drop("duplicate")
+
+    def _intervals(self) -> int:
+        return sum(len(hole.remaining) for hole in (*self.holes, *self.old_holes))
+
+    def _pass(self, trade: Trade, epoch: int | None = None) -> Outcome:
+        self.trades += 1
+        epoch = self.epoch if epoch is None else epoch
+        return Outcome((msgspec.structs.replace(trade, epoch=epoch) if epoch != trade.epoch else trade,))
+
+    def _drop(self, why: Dropped) -> Outcome:
+        if why == "duplicate":
+            self.duplicates += 1
+        else:
+            self.overlaps += 1
+        return Outcome(dropped=why)
+
+    def _refuse(self, trade: Trade, reason: str = "too many open gaps") -> Outcome:
+        """Exactness before freshness: what cannot be remembered does not pass."""
+        self.refused += 1
+        return Outcome(buried=((reason, trade),))
+
+
+def _time(trade: Trade) -> int:
+    return trade.received if trade.time is None else trade.time
+
+
+def _span(trade: Trade) -> tuple[int, int]:
+    """First and last number the record covers."""
+    return (trade.sequence if trade.first_sequence is None else trade.first_sequence), trade.sequence
+
+
+def _overlap(trade: Trade, first: int, last: int) -> bool:
+    low, high = _span(trade)
+    return low <= last and first <= high
+
+
+def _longest_run(trades: list[Trade]) -> int:
+    """Length of the longest run of records without a hole between them; the trades are sorted."""
+    longest = run = 0
+    following: int | None = None
+    for trade in trades:
+        first, last = _span(trade)
+        run = run + 1 if first == following else 1
+        longest, following = max(longest, run), last + 1
+    return longest

@@ -1,0 +1,68 @@
+"""Control records of one instrument: gaps, new epochs, coverage. Pure construction, no decisions."""
+
+from typing import Any
+
+from normalize import intervals
+from normalize.continuity import Hole, NewEpoch
+from normalize.coverage import Change
+from pipeline.records import CandleSettings, Coverage, Gap, Instrument
+
+
+def gap(instrument: Instrument, hole: Hole, time: int | None, received: int) -> Gap:
+    """The hole as it now stands. `time` is the exchange's clock at this change, `received` the host's."""
+    missing = intervals.count(hole.remaining)
+    return Gap(
+        **_named(instrument),
+        time=time,
+        received=received,
+        epoch=hole.epoch,
+        from_sequence=hole.first,
+        to_sequence=hole.last,
+        from_time=hole.from_time,
+        to_time=hole.to_time,
+        cause="sequence",
+        state="closed" if not missing else "shrunk" if hole.told else "opened",
+        reason=None if missing else "filled",
+        repaired=hole.last - hole.first + 1 - missing,
+        remaining=tuple(hole.remaining),
+    )
+
+
+def epoch(instrument: Instrument, new: NewEpoch, time: int | None, received: int) -> Gap:
+    """The ledger's entry for numbers that began again: both sequences are the new epoch's first."""
+    first = new.first.sequence if new.first.first_sequence is None else new.first.first_sequence
+    return Gap(
+        **_named(instrument),
+        time=time,
+        received=received,
+        epoch=new.epoch,
+        from_sequence=first,
+        to_sequence=first,
+        from_time=new.from_time,
+        to_time=received if new.first.time is None else new.first.time,
+        cause="epoch",
+        state="closed",
+        reason=new.reason,
+    )
+
+
+def coverage(instrument: Instrument, change: Change, candles: CandleSettings | None, received: int) -> Coverage:
+    """The change of what proves the instrument's trades."""
+    return Coverage(
+        **_named(instrument),
+        time=change.time,
+        received=received,
+        state=change.state,
+        cause=change.cause,
+        connection=change.connection,
+        candles=candles,
+    )
+
+
+def _named(instrument: Instrument) -> dict[str, Any]:
+    return {
+        "exchange": instrument.exchange,
+        "market": instrument.market,
+        "symbol": instrument.symbol,
+        "instrument": instrument.instrument,
+    }

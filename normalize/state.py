@@ -1,0 +1,87 @@
+"""The saved state of normalize over one partition: fields of a hash, of which only the changed are written."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from normalize.continuity import Continuity
+from normalize.coverage import Connection, Cover, Evidence
+from pipeline.records import Instrument
+from pipeline.steps import Step
+
+MOST_REASONS = 200
+"""Counters by reason or name are kept for so many; further ones count as `other`."""
+
+
+class Stream(msgspec.Struct):
+    """Where the raw stream stands.
+
+    `writer`, `number`: the last entry's `w` and `n`. `now` is stream time: it moves with the frames' own
+    times, only forwards; `received` is the last of them. `time`, `offset`: the exchange's clock at the
+    last clock frame, and minus the host's.
+    """
+
+    writer: int | None = None
+    number: int = 0
+    now: int = 0
+    received: int | None = None
+    time: int | None = None
+    offset: int | None = None
+    uncertainty: int = 0
+    repeated: int = 0
+    stale: int = 0
+    breaks: int = 0
+    dead: dict[str, int] = {}
+    control: dict[str, int] = {}
+
+
+class State:
+    """Everything normalize remembers, with what changed since the last save."""
+
+    def __init__(self, saved: Mapping[bytes, bytes]) -> None:
+        self.stream = _decode(saved.get(b"stream"), Stream) or Stream()
+        self.evidence = Evidence()
+        self.evidence.offset = self.stream.offset
+        self.evidence.connections = dict(_fields(saved, b"connection:", Connection))
+        self.evidence.covers = dict(_fields(saved, b"cover:", Cover))
+        self.continuity = dict(_fields(saved, b"continuity:", Continuity))
+        self.instruments = dict(_fields(saved, b"instrument:", Instrument))
+        self.symbols = {record.symbol: name for name, record in self.instruments.items()}
+        self.busy = {name for name, state in self.continuity.items() if state.busy}
+        self.changed_continuity: set[str] = set()
+        self.changed_instruments: set[str] = set()
+
+    def save(self, step: Step) -> None:
+        """Adds what changed since the last call to the step. Same changes, same order, whatever the hash order."""
+        step.save("stream", msgspec.json.encode(self.stream))
+        evidence = self.evidence
+        _save(step, "connection", evidence.changed_connections, evidence.connections.get)
+        _save(step, "cover", evidence.changed_covers, evidence.covers.get)
+        _save(step, "continuity", self.changed_continuity, self.continuity.get)
+        _save(step, "instrument", self.changed_instruments, self.instruments.get)
+
+
+def count(counters: dict[str, int], name: str) -> None:
+    """One more of `name`, or of `other` when there are too many names."""
+    if name not in counters and len(counters) >= MOST_REASONS:
+        name = "other"
+    counters[name] = counters.get(name, 0) + 1
+
+
+def _decode(value: bytes | None, kind: type[Any]) -> Any:
+    return None if value is None else msgspec.json.decode(value, type=kind)
+
+
+def _fields(saved: Mapping[bytes, bytes], prefix: bytes, kind: type[Any]) -> Iterable[tuple[str, Any]]:
+    decoder = msgspec.json.Decoder(kind)
+    for field, value in sorted(saved.items()):
+        if field.startswith(prefix):
+            yield field.removeprefix(prefix).decode(), decoder.decode(value)
+
+
+def _save(step: Step, prefix: str, names: set[str], find: Callable[[str], msgspec.Struct | None]) -> None:
+    for name in sorted(names):
+        found = find(name)
+        step.save(f"{prefix}:{name}", None if found is None else msgspec.json.encode(found))
+    names.clear()
