@@ -1,0 +1,44 @@
+"""The process `store-<n>`: one loop and two connections for each partition of the enabled exchanges."""
+
+import asyncio
+import logging
+
+from pipeline.heartbeat import Heartbeat
+from pipeline.settings import Settings
+from pipeline.streams import Keys
+from pipeline.wire import Wire
+from store.postgres import Database
+from store.progress import Progress
+from store.stage import store_partition
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
+    """Runs until `stop` is set and what was read is written. Waits for servers and migrations.
+
+    Raises SettingsError when the database's schema is newer than this program, or was changed."""
+    heartbeat = Heartbeat(name, settings.heartbeat_dir)
+    progress = Progress(heartbeat)
+    beating = asyncio.create_task(heartbeat.run())
+    try:
+        async with asyncio.TaskGroup() as loops:
+            for partition in settings.all_partitions():
+                loops.create_task(
+                    store_partition(
+                        Keys(settings.namespace, partition),
+                        lambda: Wire.open(settings.redis_address()),
+                        lambda: Database.open(settings.database_address(), name),
+                        progress,
+                        stop,
+                        most_rows=settings.file.store.batch_rows,
+                        age=settings.file.store.batch_age,
+                    ),
+                    name=partition,
+                )
+    except ExceptionGroup as errors:
+        # One cause is enough to stop for, and the caller knows errors by their kind.
+        raise errors.exceptions[0] from None
+    finally:
+        beating.cancel()
+        await asyncio.wait({beating})

@@ -1,0 +1,251 @@
+"""One partition's loop: read its streams from the cursors in Postgres, write a batch, move the cursors.
+
+What is in memory is a cache of what Postgres confirmed: after anything but a clean commit the loop drops
+both connections and begins again at the stored cursors, as at start.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import redis.exceptions
+
+from pipeline.errors import ServerAway, StepRefused
+from pipeline.records import DeadLetter
+from pipeline.redis_ready import wait_ready
+from pipeline.steps import Command, Entry, Step
+from pipeline.streams import READERS, Keys
+from pipeline.timeframes import DAY
+from pipeline.trimmer import stream_id
+from pipeline.wire import Reply, Wire, check
+from store.batch import STAGE, Batch, Partition
+from store.faults import TooManyFaults
+from store.postgres import Cursor, Database, PostgresAway
+from store.progress import Progress
+
+BLOCK_MS = 500
+LONGEST_PAUSE = 5.0
+SLOW = 2.0
+"""Seconds after which a write under way shows as waiting for Postgres."""
+DAYS_AHEAD = 2
+
+OpenWire = Callable[[], Awaitable[Wire]]
+OpenDatabase = Callable[[], Awaitable[Database]]
+
+log = logging.getLogger(__name__)
+
+
+async def store_partition(
+    keys: Keys,
+    open_wire: OpenWire,
+    open_database: OpenDatabase,
+    progress: Progress,
+    stop: asyncio.Event,
+    *,
+    most_rows: int,
+    age: float,
+) -> None:
+    """Runs until `stop` is set and the batch under way is written. `age` in seconds.
+
+    Raises SettingsError (schema newer or changed) and ContractBroken; waits for everything else.
+    """
+    pause = 0.0
+    while not stop.is_set():
+        wire: Wire | None = None
+        database: Database | None = None
+        try:
+            database = await open_database()
+            wire = await open_wire()
+            loop = Loop(keys, wire, open_wire, database, progress, most_rows=most_rows, age=age)
+            await loop.restore()
+            pause = 0.0
+            await loop.run(stop)
+        except StepRefused as error:
+            progress.restored(keys.partition, str(error))
+        except TooManyFaults as error:
+            progress.waits(keys.partition, "operator", str(error))
+            pause = LONGEST_PAUSE
+        except ServerAway as error:
+            away = "postgres" if isinstance(error, PostgresAway) else "redis"
+            progress.waits(keys.partition, away, str(error))
+            pause = min(LONGEST_PAUSE, max(0.1, pause * 2))
+        finally:
+            if wire is not None:
+                await wire.close()
+            if database is not None:
+                await database.close()
+        await _pause(pause * random.uniform(0.5, 1.0), stop)
+
+
+class Loop:
+    """One life of a partition's two connections. The next batch is read while the last one is written."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        wire: Wire,
+        open_wire: OpenWire,
+        database: Database,
+        progress: Progress,
+        *,
+        most_rows: int,
+        age: float,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._open_wire = open_wire
+        self._database = database
+        self._progress = progress
+        self._most_rows = most_rows
+        self._age = age
+        self._clock = clock
+        self._kinds = {keys.stream(kind): kind for kind, readers in READERS.items() if STAGE in readers}
+        self._read_to: dict[str, str] = {}
+        self._stored: dict[str, Cursor] = {}
+        self._busy_streams = 1
+        self._writing: asyncio.Task[None] | None = None
+        self._groups: dict[str, Command] = {}
+        self._day_ahead = 0
+
+    async def restore(self) -> None:
+        """Takes the cursors from Postgres and makes the groups that show them in Redis."""
+        await wait_ready(self._wire, self._keys.namespace)
+        self._stored = await self._database.cursors(self._keys.namespace, tuple(self._kinds))
+        self._read_to = {stream: cursor.id for stream, cursor in self._stored.items()}
+        await self._make_groups()
+        await self._check_floor()
+        self._progress.running(self._keys.partition)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Reads and writes until `stop` is set; then everything read is written."""
+        try:
+            while not stop.is_set():
+                batch = await self._collect(stop)
+                await self._settle()
+                if batch is not None:
+                    self._writing = asyncio.create_task(self._write(batch))
+            await self._settle()
+            await self._wire.call(*self._groups.values())
+        finally:
+            # A read that failed must not leave a write behind on a connection about to be closed.
+            if self._writing is not None:
+                await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _collect(self, stop: asyncio.Event) -> Batch | None:
+        """What is there, and what comes within `age` of it, up to about `most_rows` entries."""
+        batch = Batch(self._keys.partition)
+        await self._read(batch, self._most_rows, block=True)
+        if not batch.moves:
+            return None
+        if batch.entries < self._most_rows:
+            await _pause(self._age, stop)
+            await self._read(batch, self._most_rows - batch.entries, block=False)
+        return batch
+
+    async def _read(self, batch: Batch, most: int, *, block: bool) -> None:
+        count = max(1, most // self._busy_streams)
+        groups, self._groups = list(self._groups.values()), {}
+        wait: Command = ("BLOCK", BLOCK_MS) if block else ()
+        read: Command = ("XREAD", "COUNT", count, *wait, "STREAMS", *self._read_to, *self._read_to.values())
+        *moved, found = await self._wire.call(*groups, read, block=BLOCK_MS / 1000)
+        self._note_groups(moved)
+        for stream, entries in _found(check(found)):
+            batch.take(self._kinds[stream], stream, self._read_to[stream], entries)
+            self._read_to[stream] = entries[-1].id.decode()
+        self._busy_streams = max(1, len(found or ()))
+
+    async def _write(self, batch: Batch) -> None:
+        await self._make_ahead()
+        written = await self._database.write(self._keys.namespace, batch, self._bury)
+        self._progress.written(batch, written)
+        for stream, move in batch.moves.items():
+            cursor = self._stored[stream] = Cursor(move.new, self._stored[stream].entries + move.entries)
+            self._groups[stream] = ("XGROUP", "SETID", stream, STAGE, cursor.id, "ENTRIESREAD", cursor.entries)
+
+    async def _settle(self) -> None:
+        """Waits for the write under way; raises what it raised."""
+        if self._writing is None:
+            return
+        done, _ = await asyncio.wait({self._writing}, timeout=SLOW)
+        if not done:
+            self._progress.waits(self._keys.partition, "postgres")
+        task = self._writing
+        await asyncio.wait({task})
+        self._writing = None
+        task.result()
+        if not done:
+            self._progress.running(self._keys.partition)
+
+    async def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Puts dead letters into Redis over a connection of their own: the other one is reading."""
+        step = Step(self._keys, STAGE)
+        for letter in letters:
+            step.bury(letter)
+        wire = await self._open_wire()
+        try:
+            for reply in await wire.call(*step.commands()):
+                check(reply)
+        finally:
+            await wire.close()
+
+    async def _make_groups(self) -> None:
+        create = [("XGROUP", "CREATE", stream, STAGE, "0", "MKSTREAM") for stream in self._kinds]
+        for reply in await self._wire.call(*create):
+            if isinstance(reply, redis.exceptions.ResponseError) and "BUSYGROUP" not in str(reply):
+                check(reply)
+
+    def _note_groups(self, replies: Sequence[Reply]) -> None:
+        """The groups only show how far store is: one that is gone (a flushed Redis) is not worth stopping for."""
+        for reply in replies:
+            if isinstance(reply, redis.exceptions.ResponseError):
+                log.warning("%s: cannot show the cursor: %s", self._keys.partition, reply)
+
+    async def _make_ahead(self) -> None:
+        """Today's partitions and those of the next days and months, once a day by this host's clock."""
+        today = self._clock() // DAY
+        if today != self._day_ahead:
+            await self._database.make_partitions(ahead(today))
+            self._day_ahead = today
+
+    async def _check_floor(self) -> None:
+        """Tells when entries that are not stored were trimmed away: they are lost to Postgres."""
+        floors = check((await self._wire.call(("HMGET", self._keys.floor, *self._kinds)))[0])
+        for stream, floor in zip(self._kinds, floors, strict=True):
+            at = self._stored[stream].id.encode()
+            if floor and stream_id(floor) > stream_id(at):
+                self._progress.error(
+                    self._keys.partition, f"{stream} was trimmed to {floor.decode()} before it was stored"
+                )
+
+
+def ahead(today: int) -> set[Partition]:
+    """The partitions to have ready. `today` in days since 1970."""
+    days = [(today + day) * DAY for day in range(DAYS_AHEAD + 1)]
+    # Steps of 28 days never jump over a month.
+    months = [(today + 28 * step) * DAY for step in range(DAYS_AHEAD + 2)]
+    seconds = {Partition(parent, day) for parent in ("trades", "candles_seconds") for day in days}
+    return seconds | {Partition("candles_minutes", month) for month in months}
+
+
+def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
+    """XREAD's reply: the entries of each stream that had any."""
+    return [
+        (
+            stream.decode(),
+            [Entry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries],
+        )
+        for stream, entries in reply or ()
+    ]
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    if seconds <= 0:
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

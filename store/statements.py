@@ -1,0 +1,100 @@
+"""The SQL that `store` writes with. Text only."""
+
+from store.rows import CANDLES, GAPS, METADATA, Table
+
+
+def copy(table: Table, into: str | None = None) -> str:
+    """COPY of the table's lines, straight in or into a temporary table of its shape."""
+    return f"COPY {into or table.name} ({', '.join(table.columns)}) FROM STDIN"
+
+
+def incoming(table: Table) -> str:
+    """The name of the temporary table in which lines of `table` wait to be merged."""
+    return f"incoming_{table.name}"
+
+
+def make_incoming(table: Table) -> str:
+    return f"CREATE TEMPORARY TABLE {incoming(table)} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+
+
+def merge_new(table: Table) -> str:
+    """Keeps rows whose key is there already; sorted, so that two writers never wait for each other crosswise."""
+    columns = ", ".join(table.columns)
+    return (
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {incoming(table)} "
+        f"ORDER BY {', '.join(table.key)} ON CONFLICT DO NOTHING"
+    )
+
+
+def merge_newer(table: Table, *, keep: tuple[str, ...] = ()) -> str:
+    """The row of the higher stream entry wins: ids of entries survive a Redis that lost its last second,
+    revisions do not. `keep` are columns that stay as they were first written."""
+    columns = ", ".join(table.columns)
+    changed = [name for name in table.columns if name not in (*table.key, *keep)]
+    return (
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {incoming(table)} ORDER BY {', '.join(table.key)} "
+        f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in changed)
+        + f" WHERE (excluded.entry_ms, excluded.entry_seq) > ({table.name}.entry_ms, {table.name}.entry_seq)"
+    )
+
+
+MERGE_CANDLES = merge_newer(CANDLES)
+MERGE_GAPS = merge_newer(GAPS, keep=("opened",))
+
+_OLD = ", ".join(f"h.{name}" for name in METADATA)
+_NEW = ", ".join(f"n.{name}" for name in METADATA)
+
+CLOSE_HISTORY = f"""
+    UPDATE instrument_history h SET valid_to = n.valid_from
+    FROM incoming_instrument_history n
+    WHERE h.instrument_id = n.instrument_id AND h.valid_to IS NULL AND n.valid_from > h.valid_from
+      AND ({_OLD}) IS DISTINCT FROM ({_NEW})
+"""
+
+OPEN_HISTORY = f"""
+    INSERT INTO instrument_history (instrument_id, valid_from, {", ".join(METADATA)})
+    SELECT n.instrument_id, n.valid_from, {_NEW} FROM incoming_instrument_history n
+    WHERE NOT EXISTS (
+        SELECT FROM instrument_history h WHERE h.instrument_id = n.instrument_id AND h.valid_to IS NULL
+    )
+    ON CONFLICT DO NOTHING
+"""
+
+UPDATE_INSTRUMENTS = f"""
+    UPDATE instruments i SET valid_from = h.valid_from, {", ".join(f"{name} = h.{name}" for name in METADATA)}
+    FROM instrument_history h JOIN incoming_instrument_history n USING (instrument_id)
+    WHERE i.id = h.instrument_id AND h.valid_to IS NULL AND h.valid_from IS DISTINCT FROM i.valid_from
+"""
+
+FIND_INSTRUMENTS = """
+    SELECT i.exchange, i.instrument, i.id
+    FROM unnest(%s::text[], %s::text[]) AS wanted (exchange, instrument) JOIN instruments i USING (exchange, instrument)
+"""
+
+ADD_INSTRUMENTS = """
+    INSERT INTO instruments (exchange, instrument, symbol, market)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+    ON CONFLICT (exchange, instrument) DO NOTHING
+"""
+
+ADD_CURSORS = """
+    INSERT INTO cursors (namespace, stream, id, entries)
+    SELECT %s, stream, '0-0', 0 FROM unnest(%s::text[]) AS wanted (stream) ON CONFLICT DO NOTHING
+"""
+
+READ_CURSORS = "SELECT stream, id, entries FROM cursors WHERE namespace = %s AND stream = ANY (%s)"
+
+MOVE_CURSORS = """
+    UPDATE cursors c SET id = m.new, entries = c.entries + m.entries, updated = now()
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[]) AS m (stream, old, new, entries)
+    WHERE c.namespace = %s AND c.stream = m.stream AND c.id = m.old
+"""
+
+SET_CLOCK = """
+    INSERT INTO clocks (partition, exchange, time, received, uncertainty, connections)
+    VALUES (%s, %s, %s::timestamptz, %s::timestamptz, %s, %s::jsonb)
+    ON CONFLICT (partition) DO UPDATE SET
+        exchange = excluded.exchange, time = excluded.time, received = excluded.received,
+        uncertainty = excluded.uncertainty, connections = excluded.connections
+"""

@@ -1,0 +1,224 @@
+"""Made records for the tests of store, and the streams they come on."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+
+from pipeline.heartbeat import Heartbeat
+from pipeline.records import Candle, CandleSettings, Clock, Coverage, Gap, Instrument, Trade, encode
+from pipeline.steps import Command, Entry
+from pipeline.streams import Keys
+from pipeline.wire import Wire, check
+from store.postgres import Database
+from store.prepare import prepare
+from store.progress import Progress
+from store.stage import store_partition
+
+SECOND = 1_000_000_000
+NOON = 1_760_000_400 * SECOND
+"""2025-10-09 09:00 UTC."""
+KEYS = Keys("test", "okx")
+
+
+def trade(sequence: int, **fields: Any) -> Trade:
+    time = NOON + sequence * SECOND // 10
+    made = {
+        "exchange": "okx",
+        "market": "spot",
+        "symbol": "BTC-USDT",
+        "instrument": "BTC-USDT",
+        "time": time,
+        "received": time + 5_000_123,
+        "id": str(sequence),
+        "sequence": sequence,
+        "price": "64000.10",
+        "size": "0.5",
+        "side": "buy",
+    }
+    return msgspec.convert(made | fields, Trade)
+
+
+def candle(number: int, timeframe: str = "1m", **fields: Any) -> Candle:
+    width = {"1s": SECOND, "1m": 60 * SECOND}[timeframe]
+    open_time = NOON + number * width
+    made = {
+        "exchange": "okx",
+        "market": "spot",
+        "symbol": "BTC-USDT",
+        "instrument": "BTC-USDT",
+        "time": open_time + width,
+        "received": open_time + width + SECOND,
+        "timeframe": timeframe,
+        "open_time": open_time,
+        "close_time": open_time + width,
+        "open": "64000.10",
+        "high": "64001",
+        "low": "64000",
+        "close": "64000.5",
+        "volume": "2.5",
+        "quote_volume": "160001",
+        "buy_volume": "1",
+        "buy_quote_volume": "64000",
+        "trades_count": 5,
+        "quality": "complete",
+    }
+    return msgspec.convert(made | fields, Candle)
+
+
+def instrument(**fields: Any) -> Instrument:
+    made = {
+        "exchange": "okx",
+        "market": "spot",
+        "symbol": "BTC-USDT",
+        "instrument": "BTC-USDT",
+        "time": None,
+        "received": NOON,
+        "base": "BTC",
+        "quote": "USDT",
+        "status": "live",
+        "tick_size": "0.1",
+    }
+    return msgspec.convert(made | fields, Instrument)
+
+
+def gap(**fields: Any) -> Gap:
+    made = {
+        "exchange": "okx",
+        "market": "spot",
+        "symbol": "BTC-USDT",
+        "instrument": "BTC-USDT",
+        "time": NOON + 20 * SECOND,
+        "received": NOON + 20 * SECOND,
+        "epoch": 0,
+        "from_sequence": 10,
+        "to_sequence": 19,
+        "from_time": NOON + 9 * SECOND,
+        "to_time": NOON + 20 * SECOND,
+        "cause": "sequence",
+        "state": "opened",
+        "remaining": [[10, 19]],
+    }
+    return msgspec.convert(made | fields, Gap)
+
+
+def coverage(state: str, time: int, **fields: Any) -> Coverage:
+    made = {
+        "exchange": "okx",
+        "market": "spot",
+        "symbol": "BTC-USDT",
+        "instrument": "BTC-USDT",
+        "time": time,
+        "received": time,
+        "state": state,
+        "cause": "open" if state == "covered" else "closed",
+        "connection": "ws#1" if state == "covered" else None,
+        "candles": CandleSettings(timeframes=("1s", "1m")) if state == "covered" else None,
+    }
+    return msgspec.convert({key: value for key, value in (made | fields).items() if value is not None}, Coverage)
+
+
+def clock(time: int) -> Clock:
+    return Clock(exchange="okx", time=time, received=time, uncertainty=1_000_000, connections={"ws#1": time})
+
+
+def fields(record: msgspec.Struct) -> dict[bytes, bytes]:
+    """The fields of the stream entry that normalize or aggregate would write."""
+    if isinstance(record, Clock | Coverage):
+        return {b"control": type(record).__name__.lower().encode(), b"data": encode(record)}
+    assert isinstance(record, Trade | Candle | Instrument | Gap)
+    return {b"symbol": record.symbol.encode(), b"data": encode(record)}
+
+
+def stream(record: msgspec.Struct, keys: Keys = KEYS) -> str:
+    if isinstance(record, Candle):
+        return keys.stream(f"candle:{record.timeframe}")
+    kinds = {Trade: "trade", Clock: "trade", Coverage: "trade", Instrument: "instrument", Gap: "gap"}
+    return keys.stream(kinds[type(record)])
+
+
+def entry(number: int, record: msgspec.Struct, **changes: bytes) -> Entry:
+    return Entry(b"1700000000000-%d" % number, fields(record) | {k.encode(): v for k, v in changes.items()})
+
+
+def add(record: msgspec.Struct, keys: Keys = KEYS) -> Command:
+    """The command that puts the record on its stream."""
+    flat = [part for pair in fields(record).items() for part in pair]
+    return ("XADD", stream(record, keys), "*", *flat)
+
+
+async def publish(url: str, records: Sequence[msgspec.Struct], keys: Keys = KEYS) -> list[bytes]:
+    """Puts the records on their streams; the entries' ids."""
+    wire = await Wire.open(url)
+    try:
+        return [check(reply) for reply in await wire.call(*(add(record, keys) for record in records))]
+    finally:
+        await wire.close()
+
+
+@dataclass
+class Running:
+    """A store at work on one partition."""
+
+    task: "asyncio.Task[None]"
+    stop: asyncio.Event
+    heartbeat: Heartbeat
+
+    async def finish(self) -> None:
+        self.stop.set()
+        await self.task
+
+
+def start(
+    redis_url: str,
+    database_url: str,
+    folder: Path,
+    *,
+    keys: Keys = KEYS,
+    most_rows: int = 1000,
+    age: float = 0.02,
+    name: str = "store-0",
+) -> Running:
+    """A store for `keys` in a task of this loop."""
+    heartbeat = Heartbeat(name, folder)
+    stop = asyncio.Event()
+    work = store_partition(
+        keys,
+        lambda: Wire.open(redis_url),
+        lambda: Database.open(database_url, name),
+        Progress(heartbeat),
+        stop,
+        most_rows=most_rows,
+        age=age,
+    )
+    return Running(asyncio.create_task(work), stop, heartbeat)
+
+
+def query(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
+        return connection.execute(statement.encode(), values or None).fetchall()
+
+
+async def eventually(database_url: str, statement: str, wanted: Any, deadline: float = 30.0) -> None:
+    """Waits until the statement's one value is `wanted`; the last value stands in the failure."""
+    seen: Any = "nothing"
+    end = asyncio.get_running_loop().time() + deadline
+    while asyncio.get_running_loop().time() < end:
+        try:
+            seen = (await asyncio.to_thread(query, database_url, statement))[0][0]
+        except psycopg.OperationalError as error:
+            seen = error
+        if seen == wanted:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{statement}: {seen!r}, not {wanted!r}, after {deadline:g} s")
+
+
+def ready(database_url: str) -> str:
+    """The database, migrated."""
+    prepare(database_url)
+    return database_url
