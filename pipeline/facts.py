@@ -10,8 +10,8 @@ from pipeline.reports import Report
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """One process. `state` is supervisord's word (RUNNING, STARTING, BACKOFF, FATAL, STOPPED, EXITED …), None where
-    supervisord does not answer. `restarts`, `last_restart` and `parked` are the watchdog's count; `expected` says
-    whether the settings ask for it; `report` is what it says of itself."""
+    supervisord does not answer. `restarts`, `last_restart`, `attempts` (restarts since it last ran for long) and
+    `parked` are the watchdog's; `expected` says whether the settings ask for it; `report` is what it says of itself."""
 
     name: str
     expected: bool = True
@@ -21,6 +21,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     stopped: int | None = None
     detail: str = ""
     restarts: int = 0
+    attempts: int = 0
     last_restart: int | None = None
     parked: bool = False
     report: Report | None = None

@@ -48,7 +48,7 @@ RULES: dict[str, Rule] = {
     "hung": Rule("unhealthy", "degraded", "no heartbeat for 10 s from a running process"),
     "starting": Rule("degraded", "degraded", "a process has just been started"),
     "stopping": Rule("degraded", "degraded", "a process is being stopped"),
-    "restarts": Rule("degraded", "degraded", "restarted max_restart_attempts times or more"),
+    "restarts": Rule("degraded", "degraded", "restarted max_restart_attempts times in a row or more"),
     "waiting": Rule("degraded", "degraded", "a process waits for a server, an exchange or a lease"),
     "reconnecting": Rule("degraded", "degraded", "a connection failed max_reconnect_attempts times in a row"),
     "no_data": Rule("unhealthy", "unhealthy", "every subscription of an exchange is silent"),
@@ -116,9 +116,9 @@ def _processes(snapshot: Snapshot, settings: Settings, rows: tuple[Subscription,
                 yield _about(process, "unexpected", "runs although the settings do not ask for it")
             continue
         yield from _state(process, snapshot)
-        attempts = settings.file.collection_settings.max_restart_attempts
-        if process.restarts >= attempts:
-            yield _about(process, "restarts", f"restarted {process.restarts} times", process.last_restart)
+        if process.attempts >= settings.file.collection_settings.max_restart_attempts:
+            text = f"restarted {process.attempts} times in a row"
+            yield _about(process, "restarts", text, process.last_restart)
         if process.report and process.report.waiting_for and beats(process, snapshot.at):
             yield _about(process, "waiting", f"waits for {process.report.waiting_for}")
 

@@ -7,19 +7,23 @@ import os
 import shutil
 import threading
 import time
-import xmlrpc.client
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from pipeline.errors import ServerAway
 from pipeline.facts import Postgres, Process, Redis, Snapshot
 from pipeline.health import Verdict, judge
-from pipeline.probes import postgres, redis, supervisor
+from pipeline.probes import postgres, redis
 from pipeline.reports import Report, read_all
 from pipeline.settings import Settings
+from pipeline.supervisor import SOCKET_NAME, UP, Fault, Program, Supervisor
+from pipeline.timeframes import SECOND
 
+ANSWER = 0.5
+"""Seconds within which supervisord has to answer."""
 LIMIT = 0.8
 """Seconds after which a source that has not answered is left behind."""
 
@@ -106,24 +110,22 @@ def _verdict_file(settings: Settings) -> Path:
     return settings.run_dir / "verdict"
 
 
-def _programs(settings: Settings) -> tuple[dict[str, supervisor.Program], str | None]:
+def _programs(settings: Settings) -> tuple[dict[str, Program], str | None]:
     """What supervisord runs, and why that is not known."""
     try:
-        return supervisor.read(settings.run_dir / "supervisor.sock"), None
-    except (FileNotFoundError, ConnectionRefusedError):
-        return {}, "supervisord is not running"
-    except OSError as error:
-        return {}, f"supervisord does not answer: {error.strerror or error}"
-    except xmlrpc.client.Error as error:
-        return {}, f"supervisord refuses: {error}"
+        return Supervisor(settings.run_dir / SOCKET_NAME, timeout=ANSWER).programs(), None
+    except ServerAway as error:
+        if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
+            return {}, "supervisord is not running"
+        return {}, str(error)
+    except Fault as fault:
+        return {}, f"supervisord refuses: {fault.faultString}"
 
 
-def _processes(
-    settings: Settings, programs: dict[str, supervisor.Program], reports: dict[str, Report]
-) -> tuple[Process, ...]:
+def _processes(settings: Settings, programs: dict[str, Program], reports: dict[str, Report]) -> tuple[Process, ...]:
     """Those the settings ask for, in their order, then others that run or have run."""
     expected = (*settings.processes(), "watchdog")
-    others = [name for name, program in programs.items() if program.state != "STOPPED" or program.started]
+    others = [name for name, program in programs.items() if program.state != "STOPPED" or program.start]
     watch = reports.get("watchdog")
     counts: dict[str, Any] = (watch.details.get("processes") or {}) if watch else {}
     names = dict.fromkeys((*expected, *others, *reports))
@@ -136,23 +138,33 @@ def _processes(
 def _process(
     name: str,
     expected: bool,
-    program: supervisor.Program | None,
+    program: Program | None,
     report: Report | None,
     count: Mapping[str, Any],
 ) -> Process:
+    up = program is not None and program.state in UP
     return Process(
         name=name,
         expected=expected,
         state=program.state if program else None,
-        pid=program.pid if program else report.pid if report else None,
-        started=program.started if program else report.started if report else None,
-        stopped=program.stopped if program else None,
-        detail=(program.detail if program else "") or count.get("reason") or "",
+        pid=program.pid or None if program else report.pid if report else None,
+        started=program.start * SECOND or None if program else report.started if report else None,
+        stopped=program.stop * SECOND or None if program and not up else None,
+        detail=_detail(program) or count.get("reason") or "",
         restarts=count.get("restarts", 0),
+        attempts=count.get("attempts", 0),
         last_restart=count.get("last_restart"),
         parked=bool(count.get("parked")),
         report=report,
     )
+
+
+def _detail(program: Program | None) -> str:
+    """Why it does not run, in supervisord's words."""
+    if program is None or program.state in UP:
+        return ""
+    ended = program.state in ("EXITED", "BACKOFF") and program.stop
+    return program.error or (f"exited with {program.exit_status}" if ended else "")
 
 
 def _disk_free(folder: Path) -> int | None:

@@ -146,11 +146,13 @@ def _health(judged: ProcessVerdict, facts: Process, now: int) -> Document:
 def _statistics(facts: Process, now: int) -> Document:
     report = facts.report
     counters = report.counters if report else {}
+    # ingest counts frames, the others stream entries; both once they are committed.
+    processed = counters.get("written", counters.get("entries", 0))
     links = connections(report).values()
     opened = [link["opened"] for link in links if link.get("opened")]
     return {
-        "messages_received": counters.get("frames", counters.get("entries", 0)),
-        "messages_processed": counters.get("written", counters.get("records", 0)),
+        "messages_received": processed + counters.get("dropped", 0),
+        "messages_processed": processed,
         "errors": report.errors if report else 0,
         "restarts": facts.restarts,
         "uptime_seconds": seconds(facts.started, now) if facts.started else None,

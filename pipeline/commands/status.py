@@ -208,7 +208,7 @@ def _connections(rows: list[Document]) -> Lines:
 
 def _rate(rates: dict[str, float]) -> float | None:
     """The rate of what a process takes in."""
-    return next((rates[name] for name in ("frames", "entries") if name in rates), None)
+    return next((rates[name] for name in ("written", "entries") if name in rates), None)
 
 
 def _span(length: float | None) -> str:
