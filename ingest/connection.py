@@ -1,0 +1,116 @@
+"""One wanted connection, kept up for ever: backoff with full jitter, and make before break when it must be replaced."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+from ingest.budget import Backoff, Budget
+from ingest.events import first, unless, within
+from ingest.feed import Plan
+from ingest.session import Context, Session
+from pipeline.errors import ExchangeError
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """The sessions of one plan, one after another; two at a time while one replaces the other.
+
+    `numbers` counts the connections of the process; `connects` is its allowance of new ones.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        plan: Plan,
+        context: Context,
+        numbers: Iterator[int],
+        connects: Budget,
+        random: Callable[[], float],
+    ) -> None:
+        self.plan = plan
+        self.sessions: list[Session] = []
+        """Live ones, the newest last."""
+        self.newest: Session | None = None
+        """The last one tried, live or not."""
+        self.opened = 0
+        self._past_frames = 0
+        self._past_data = 0
+        self._url = url
+        self._context = context
+        self._numbers = numbers
+        self._connects = connects
+        self._backoff = Backoff(context.timing.first_delay, context.timing.most_delay, random)
+
+    @property
+    def attempts(self) -> int:
+        """Tries in a row that gave no data; 0 while there is some."""
+        return 0 if any(session.last_data for session in self.sessions) else self._backoff.failures
+
+    @property
+    def frames(self) -> int:
+        """Frames received by all sessions so far."""
+        return self._past_frames + sum(session.frames for session in self.sessions)
+
+    @property
+    def last_data(self) -> int:
+        """Host time of the last data of all sessions; 0 before any."""
+        return max((session.last_data for session in self.sessions if session.last_data), default=self._past_data)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set and every socket is closed and its `close` frame written."""
+        async with asyncio.TaskGroup() as group:
+            while (session := await self._open(stop)) is not None:
+                older = list(self.sessions)
+                self.sessions.append(session)
+                group.create_task(self._serve(session))
+                if older:
+                    group.create_task(self._retire(older, session))
+                await first(session.ended, session.leaving, stop)
+            for session in self.sessions:
+                group.create_task(session.close("stopped"))
+
+    async def _open(self, stop: asyncio.Event) -> Session | None:
+        """The next connected session; None when `stop` came first."""
+        while not await within(self._backoff.delay(), stop):
+            now = self._context.clock.now()
+            if await within(self._connects.reserve(now) - now, stop):
+                break
+            self.newest = session = Session(f"{self._url}#{next(self._numbers)}", self._url, self.plan, self._context)
+            try:
+                if not await unless(stop, session.connect()):
+                    break
+            except ExchangeError as error:
+                self._backoff.failed()
+                self._context.report(str(error))
+            else:
+                self.opened += 1
+                return session
+        return None
+
+    async def _serve(self, session: Session) -> None:
+        """Runs a session to its end; how it went decides how soon the next one is tried."""
+        try:
+            reason = await session.run()
+        except Exception as error:
+            log.exception("%s broke", session.name)
+            reason = f"broke: {error}"
+        finally:
+            self.sessions.remove(session)
+            self._past_frames += session.frames
+            self._past_data = max(self._past_data, session.last_data or 0)
+        lasted = self._context.clock.now() - (session.opened or 0)
+        if session.dropped or session.last_data is not None and lasted >= self._context.timing.stable:
+            self._backoff.succeeded()
+        else:
+            self._backoff.failed()
+        if not session.dropped:
+            self._context.report(f"{session.name} ended: {reason}")
+
+    async def _retire(self, older: list[Session], session: Session) -> None:
+        """Drops the older sessions once the new one is known to carry what they carry."""
+        await first(session.settled, session.ended)
+        # A quiet instrument gives no data to wait for: its acknowledgement has to do in the end.
+        await within(self._context.timing.overlap, session.proven, session.ended)
+        if not session.ended.is_set():
+            await asyncio.gather(*(other.close(f"replaced: {other.why}") for other in older))

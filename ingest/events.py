@@ -1,0 +1,41 @@
+"""Waiting for the first of several events, with or without a bound."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from pipeline.timeframes import SECOND
+
+
+async def first(*events: asyncio.Event) -> None:
+    """Returns when one of the events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def within(duration: int, *events: asyncio.Event) -> bool:
+    """Whether one of the events is set before `duration` (ns) is over."""
+    try:
+        async with asyncio.timeout(max(0, duration) / SECOND):
+            await first(*events)
+    except TimeoutError:
+        return any(event.is_set() for event in events)
+    return True
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Does the work unless `stop` comes first; whether it was done. Raises what the work raises."""
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        task.result()
+        return True
+    finally:
+        stopping.cancel()
+        task.cancel()

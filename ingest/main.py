@@ -1,0 +1,247 @@
+"""The process `ingest-<exchange>`: wires sockets, REST, clock and writers together, from first socket to last flush."""
+
+import asyncio
+import contextlib
+import importlib
+import itertools
+import random
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+from zlib import crc32
+
+from ingest.budget import Budget
+from ingest.clock import ExchangeClock, HostClock
+from ingest.connection import Connection
+from ingest.events import within
+from ingest.feed import Feed, Subscription
+from ingest.polling import ClockPoll, Listings
+from ingest.registration import register
+from ingest.rest import Rest
+from ingest.rows import connection_rows, subscription_rows
+from ingest.session import Context
+from ingest.ticker import Pulse, Ticker
+from ingest.timing import Timing
+from ingest.writer import Writer
+from pipeline.errors import ServerAway, SettingsError
+from pipeline.exchanges import EXCHANGES
+from pipeline.frames import Frame, SubscriptionData
+from pipeline.heartbeat import Heartbeat
+from pipeline.redis_ready import wait_ready
+from pipeline.settings import Settings, TradingPair, candle_grace
+from pipeline.streams import Keys
+from pipeline.timeframes import SECOND
+from pipeline.wire import Wire
+
+
+async def run(settings: Settings, name: str, stop: asyncio.Event, timing: Timing | None = None) -> None:
+    """Collects the exchange that `name` ends with until `stop` is set. Raises SettingsError, ContractBroken."""
+    exchange = name.partition("-")[2]
+    if exchange not in settings.enabled_exchanges():
+        raise SettingsError(f"{name}: exchange {exchange!r} is not enabled in {settings.path}")
+    heartbeat = Heartbeat(name, settings.heartbeat_dir)
+    ingest = Ingest(settings, exchange, heartbeat, timing or timing_of(settings))
+    beating = asyncio.create_task(heartbeat.run())
+    try:
+        await ingest.run(stop)
+    finally:
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+
+
+def timing_of(settings: Settings) -> Timing:
+    """The intervals the settings have a word in."""
+    collection = settings.file.collection_settings
+    first = round(collection.reconnect_delay * SECOND)
+    return Timing(first_delay=first, stable=first, mute=round(collection.max_silence_duration * SECOND))
+
+
+class Ingest:
+    """One exchange: what to collect, and everything that runs for it."""
+
+    def __init__(self, settings: Settings, exchange: str, heartbeat: Heartbeat, timing: Timing) -> None:
+        known, wanted = EXCHANGES[exchange], settings.file.exchanges[exchange]
+        self._settings = settings
+        self._exchange = exchange
+        self._heartbeat = heartbeat
+        self._timing = timing
+        self._clock = HostClock()
+        self._feed: Feed = importlib.import_module(f"ingest.exchanges.{known.module}").Feed()
+        self._exchange_clock = ExchangeClock(self._clock, self._feed.clock_step)
+        self._pairs = _by_instrument(self._feed, wanted.trading_pairs)
+        self._rest = Rest(wanted.rest_url or known.rest_url, self._feed, self._clock, timing, random.random)
+        self._writers = self._make_writers()
+        self._connections = self._make_connections((wanted.ws_url or known.ws_url).rstrip("/"))
+        self._opened = 0
+        report = heartbeat.error
+        listed = self._feed.listings(self._pairs)
+        self._listings = Listings(listed, self._rest, self._clock, self._everywhere, report, timing)
+        self._clock_poll = ClockPoll(self._feed, self._rest, self._exchange_clock, self._clock, report, timing)
+        heartbeat.describe("", self.details)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`: then sockets are closed, the buffers written, with a bound, and it returns."""
+        if not await self._register(stop):
+            return
+        try:
+            async with self._rest, asyncio.TaskGroup() as group:
+                writing = [group.create_task(writer.run()) for writer in self._writers]
+                asking = [group.create_task(self._listings.run()), group.create_task(self._clock_poll.run())]
+                ticking = group.create_task(self._ticker().run())
+                await self._prepare(stop)
+                self._heartbeat.status = "running"
+                await self._collect(stop)
+                self._heartbeat.status = "stopping"
+                for task in (*asking, ticking):
+                    task.cancel()
+                await self._flush()
+                for task in writing:
+                    task.cancel()
+        except ExceptionGroup as group_error:
+            raise _first_leaf(group_error) from None
+
+    def details(self) -> Mapping[str, Any]:
+        """What the heartbeat says of us; brings its own figures up to date on the way."""
+        self._observe()
+        offset, uncertainty = self._exchange_clock.reading()
+        return {
+            "connections": connection_rows(self._all()),
+            "subscriptions": subscription_rows(self._all(), self._pairs),
+            "clock_offset": offset,
+            "clock_uncertainty": uncertainty,
+            "buffered": sum(writer.waiting_bytes for writer in self._writers),
+            "written": self._heartbeat.counters["written"],
+        }
+
+    def _make_writers(self) -> list[Writer]:
+        started = self._clock.now()
+        partitions = self._settings.partitions(self._exchange)
+        return [
+            Writer(Keys(self._settings.namespace, partition), self._open_wire, self._heartbeat, started, self._timing)
+            for partition in partitions
+        ]
+
+    def _make_connections(self, ws_url: str) -> list[list[Connection]]:
+        """The connections of each partition: an instrument belongs to the one its crc32 says."""
+        connects, numbers = Budget(self._feed.connects), itertools.count(1)
+        shares: list[list[Subscription]] = [[] for _ in self._writers]
+        for instrument, pair in self._pairs.items():
+            share = shares[crc32(instrument.encode()) % len(shares)]
+            share += self._feed.subscriptions(instrument, pair.data_types)
+        return [
+            [
+                Connection(ws_url + plan.path, plan, self._context(writer), numbers, connects, random.random)
+                for plan in self._feed.plans(share)
+            ]
+            for writer, share in zip(self._writers, shares, strict=True)
+        ]
+
+    def _context(self, writer: Writer) -> Context:
+        return Context(
+            feed=self._feed,
+            clock=self._clock,
+            timing=self._timing,
+            sink=writer.append,
+            describe=self._describe,
+            report=self._heartbeat.error,
+        )
+
+    def _describe(self, subscription: Subscription) -> SubscriptionData:
+        file = self._settings.file
+        return SubscriptionData(
+            channel=subscription.channel,
+            instrument=subscription.instrument,
+            state="requested",
+            timeframes=self._pairs[subscription.instrument].timeframes,
+            grace=candle_grace(file),
+            quiet_from=file.collection_settings.quiet_from,
+        )
+
+    def _ticker(self) -> Ticker:
+        pulses = [
+            Pulse(sink=writer.append, connections=partial(_last_frames, connections))
+            for writer, connections in zip(self._writers, self._connections, strict=True)
+        ]
+        return Ticker(pulses, self._clock, self._exchange_clock, self._timing.tick, self._received)
+
+    async def _open_wire(self) -> Wire:
+        return await Wire.open(self._settings.redis_address(), timeout=self._timing.redis_timeout / SECOND)
+
+    async def _register(self, stop: asyncio.Event) -> bool:
+        """Waits for Redis and registers the exchange's streams; False when `stop` came first."""
+        while not stop.is_set():
+            self._heartbeat.waiting_for = "redis"
+            try:
+                wire = await self._open_wire()
+                try:
+                    await wait_ready(wire, self._settings.namespace)
+                    await register(wire, self._settings, self._exchange)
+                finally:
+                    await wire.close()
+                return True
+            except ServerAway as error:
+                self._heartbeat.error(str(error))
+            await within(self._timing.redis_pause, stop)
+        return False
+
+    async def _prepare(self, stop: asyncio.Event) -> None:
+        """The lists of instruments come before the first connection, if REST gives them in good time."""
+        patience = self._timing.rest_patience
+        if not await within(patience, self._listings.complete, stop):
+            self._heartbeat.error(f"no lists of instruments after {patience / SECOND:g} s: connecting without")
+
+    async def _collect(self, stop: asyncio.Event) -> None:
+        """Keeps every connection up until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            for connection in self._all():
+                group.create_task(connection.run(stop))
+
+    async def _flush(self) -> None:
+        for writer, flushed in zip(self._writers, await asyncio.gather(*map(Writer.flush, self._writers)), strict=True):
+            if not flushed:
+                self._heartbeat.error(f"{writer.keys.raw}: stopped with {writer.waiting_bytes} bytes unwritten")
+
+    def _everywhere(self, frame: Frame) -> None:
+        for writer in self._writers:
+            writer.append(frame)
+
+    def _all(self) -> list[Connection]:
+        return list(itertools.chain.from_iterable(self._connections))
+
+    def _received(self) -> int:
+        return sum(connection.frames for connection in self._all())
+
+    def _observe(self) -> None:
+        connections = self._all()
+        self._heartbeat.counters["frames"] = self._received()
+        self._heartbeat.last_data = max((connection.last_data for connection in connections), default=0) or None
+        away = any(writer.away for writer in self._writers)
+        down = connections and not any(connection.sessions for connection in connections)
+        self._heartbeat.waiting_for = "redis" if away else "exchange" if down else None
+        opened = sum(connection.opened for connection in connections)
+        if opened != self._opened:
+            self._opened = opened
+            self._clock_poll.ask_again()
+
+
+def _by_instrument(feed: Feed, pairs: Iterable[TradingPair]) -> dict[str, TradingPair]:
+    """Native id to pair. Raises SettingsError where two pairs are one instrument."""
+    found: dict[str, TradingPair] = {}
+    for pair in pairs:
+        if not pair.enabled:
+            continue
+        other = found.setdefault(feed.native(pair.symbol), pair)
+        if other is not pair:
+            raise SettingsError(f"trading_pairs: {other.symbol!r} and {pair.symbol!r} are the same instrument")
+    return found
+
+
+def _last_frames(connections: list[Connection]) -> dict[str, int]:
+    return {session.name: session.last_frame for connection in connections for session in connection.sessions}
+
+
+def _first_leaf(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -1,0 +1,110 @@
+"""What is asked by REST again and again: the lists of instruments and the exchange's clock."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from ingest.clock import ExchangeClock, HostClock
+from ingest.events import within
+from ingest.feed import Feed, Request
+from ingest.rest import Rest
+from ingest.timing import Timing
+from pipeline.errors import ExchangeError
+from pipeline.frames import Frame
+from pipeline.timeframes import MINUTE, SECOND
+
+SAMPLES = 3
+"""Requests per measurement of the clock: the first one of a fresh connection pays for the handshake."""
+
+
+class Listings:
+    """Writes the lists of instruments as `rest` frames, at once and then hourly; failed ones are tried sooner."""
+
+    def __init__(
+        self,
+        requests: Iterable[Request],
+        rest: Rest,
+        clock: HostClock,
+        sink: Callable[[Frame], None],
+        report: Callable[[str], None],
+        timing: Timing,
+    ) -> None:
+        self.complete = asyncio.Event()
+        """Set when every list has been written once."""
+        self._requests = list(requests)
+        self._rest = rest
+        self._clock = clock
+        self._sink = sink
+        self._report = report
+        self._timing = timing
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        due = dict.fromkeys(self._requests, 0)
+        written: set[Request] = set()
+        while True:
+            now = self._clock.monotonic()
+            for request in [request for request, at in due.items() if at <= now]:
+                if await self._write(request):
+                    written.add(request)
+                    due[request] = self._clock.monotonic() + self._timing.listings
+                else:
+                    due[request] = self._clock.monotonic() + self._timing.rest_retry
+            if len(written) == len(due):
+                self.complete.set()
+            await asyncio.sleep((min(due.values(), default=now + self._timing.listings) - now) / SECOND)
+
+    async def _write(self, request: Request) -> bool:
+        try:
+            answer = await self._rest.get(request)
+        except ExchangeError as error:
+            self._report(f"list of instruments: {error}")
+            return False
+        self._sink(Frame(self._clock.now(), self._rest.url, "in", "rest", answer.body, answer.url))
+        return True
+
+
+class ClockPoll:
+    """Measures the exchange's clock at the start, every ten minutes and when connections are opened."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        rest: Rest,
+        exchange: ExchangeClock,
+        clock: HostClock,
+        report: Callable[[str], None],
+        timing: Timing,
+    ) -> None:
+        self._again = asyncio.Event()
+        self._clock = clock
+        self._feed = feed
+        self._rest = rest
+        self._exchange = exchange
+        self._report = report
+        self._timing = timing
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            pause = self._timing.clock
+            try:
+                await self.measure()
+            except ExchangeError as error:
+                self._report(f"clock: {error}")
+                pause = min(pause, self._timing.rest_retry)
+            self._again.clear()
+            await within(pause, self._again)
+
+    def ask_again(self) -> None:
+        """A connection was opened: measures anew unless that was done a minute ago."""
+        measured = self._exchange.measured
+        if measured is None or self._clock.monotonic() - measured > MINUTE:
+            self._again.set()
+
+    async def measure(self) -> None:
+        """Raises ExchangeError."""
+        samples: list[tuple[int, int, int]] = []
+        for _ in range(SAMPLES):
+            answer = await self._rest.get(self._feed.time())
+            samples.append((answer.sent, answer.received, self._feed.read_time(answer.body)))
+        self._exchange.measure(samples)

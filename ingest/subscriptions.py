@@ -1,0 +1,133 @@
+"""The account of one connection's subscriptions: asked, accepted, refused, silent. Pure; times are ns arguments.
+
+A refusal that names its subscription settles that one alone. One that names only its request makes the
+request suspect: what of it stays unanswered is asked again in halves, until the culprit stands alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from ingest.feed import Subscription
+from pipeline.timeframes import HOUR
+
+State = Literal["requested", "subscribed", "refused"]
+MOST_DOUBLINGS = 6
+
+
+class Entry(msgspec.Struct):
+    """One subscription. `due` is when it is asked for again; `heard` when its last data came."""
+
+    state: State = "requested"
+    reason: str | None = None
+    request: str | None = None
+    tries: int = 0
+    due: int = 0
+    heard: int | None = None
+    asked: bool = False
+
+
+class Ledger:
+    """Unanswered requests are repeated after `patience`, doubling; accepted subscriptions without data after
+    `silence`, doubling; refused ones every hour, because an instrument may come back."""
+
+    def __init__(self, wanted: Iterable[Subscription], patience: int, silence: int) -> None:
+        self.entries = {subscription: Entry() for subscription in wanted}
+        self._patience = patience
+        self._silence = silence
+        self._suspects: set[str] = set()
+        self._unanswered = set(self.entries)
+        self._unheard = set(self.entries)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every subscription was accepted or refused."""
+        return not self._unanswered
+
+    @property
+    def proven(self) -> bool:
+        """Whether data has come for every subscription that was not refused."""
+        return not self._unheard
+
+    def dead(self, now: int) -> bool:
+        """Whether something is subscribed and all of it stays silent although it was asked for again."""
+        live = [entry for entry in self.entries.values() if entry.state == "subscribed"]
+        return bool(live) and all(entry.tries >= 2 and entry.due <= now for entry in live)
+
+    def due(self, now: int) -> list[tuple[Subscription, ...]]:
+        """The groups to ask for now. A group is one request, or has to be cut further by size."""
+        late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
+        groups: list[tuple[Subscription, ...]] = []
+        rest: list[Subscription] = []
+        for subscription in late:
+            if self.entries[subscription].request not in self._suspects:
+                rest.append(subscription)
+        for suspect in sorted(self._suspects):
+            group = [subscription for subscription in late if self.entries[subscription].request == suspect]
+            groups += _halves(group)
+            if group:
+                self._suspects.discard(suspect)
+        return [tuple(rest), *groups] if rest else groups
+
+    def asked(self, request: str, group: Sequence[Subscription], now: int) -> list[Subscription]:
+        """Notes a request; the answer is what of it is asked for the first time on this connection."""
+        fresh = [subscription for subscription in group if not self.entries[subscription].asked]
+        for subscription in group:
+            entry = self.entries[subscription]
+            wait = self._silence if entry.state == "subscribed" else self._patience
+            entry.due = now + (HOUR if entry.state == "refused" else wait << min(entry.tries, MOST_DOUBLINGS))
+            entry.tries += 1
+            entry.request, entry.asked = request, True
+        return fresh
+
+    def accepted(self, subscription: Subscription, now: int) -> bool:
+        """Notes an acknowledgement; True where it changes the state."""
+        entry = self.entries.get(subscription)
+        if entry is None or entry.state == "subscribed":
+            return False
+        self._unanswered.discard(subscription)
+        entry.state, entry.reason, entry.tries = "subscribed", None, 1
+        entry.due = now + self._silence
+        return True
+
+    def data(self, subscription: Subscription | None, now: int) -> bool:
+        """Notes data, which is worth an acknowledgement; True where it changes the state."""
+        entry = self.entries.get(subscription) if subscription else None
+        if entry is None or subscription is None:
+            return False
+        entry.heard, entry.tries, entry.due = now, 1, now + self._silence
+        self._unheard.discard(subscription)
+        if entry.state == "subscribed":
+            return False
+        self._unanswered.discard(subscription)
+        entry.state, entry.reason = "subscribed", None
+        return True
+
+    def refused(self, request: str | None, named: Subscription | None, reason: str, now: int) -> list[Subscription]:
+        """Notes a refusal for good; the answer is which subscriptions it settles."""
+        if named is not None and named in self.entries:
+            return [named] if self._refuse(named, reason, now) else []
+        pending = [
+            subscription
+            for subscription, entry in self.entries.items()
+            if request is not None and entry.request == request and entry.state == "requested"
+        ]
+        if len(pending) == 1:
+            return pending if self._refuse(pending[0], reason, now) else []
+        if pending and request is not None:
+            self._suspects.add(request)
+        return []
+
+    def _refuse(self, subscription: Subscription, reason: str, now: int) -> bool:
+        entry = self.entries[subscription]
+        changed = (entry.state, entry.reason) != ("refused", reason)
+        self._unanswered.discard(subscription)
+        self._unheard.discard(subscription)
+        entry.state, entry.reason, entry.due = "refused", reason, now + HOUR
+        return changed
+
+
+def _halves(group: list[Subscription]) -> list[tuple[Subscription, ...]]:
+    middle = (len(group) + 1) // 2
+    return [tuple(part) for part in (group[:middle], group[middle:]) if part]

@@ -1,0 +1,35 @@
+"""Every interval and bound of ingest in one place; tests give shorter ones."""
+
+import msgspec
+
+from pipeline.timeframes import HOUR, MINUTE, SECOND
+
+MILLISECOND = 1_000_000
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive; `mute` is how long
+    a subscription may stay without data before it is asked for again."""
+
+    tick: int = 250 * MILLISECOND
+    linger: int = 3 * MILLISECOND
+    keep: int = 5 * SECOND
+    buffer: int = 64 * 1024 * 1024
+    redis_timeout: int = 5 * SECOND
+    redis_pause: int = SECOND
+    flush: int = 10 * SECOND
+    silence: int | None = None
+    deadline: int | None = None
+    patience: int = 5 * SECOND
+    mute: int = 300 * SECOND
+    first_delay: int = 5 * SECOND
+    most_delay: int = MINUTE
+    stable: int = 10 * SECOND
+    overlap: int = 20 * SECOND
+    handshake: int = 10 * SECOND
+    farewell: int = SECOND
+    rest_timeout: int = 10 * SECOND
+    rest_patience: int = 30 * SECOND
+    rest_retry: int = 5 * SECOND
+    listings: int = HOUR
+    clock: int = 10 * MINUTE

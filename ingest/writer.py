@@ -1,0 +1,180 @@
+"""Writes one partition's raw stream: buffered, numbered, exactly once. Never blocks who reads the sockets.
+
+A lease, watched by every transaction, is taken anew with each connection to Redis. So an EXEC that is
+still on its way on an old socket either shows in the stream before we look, or is refused after.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from ingest.buffer import Buffer
+from ingest.clock import monotonic_ns
+from ingest.timing import Timing
+from pipeline.errors import ServerAway, SettingsError, StepRefused
+from pipeline.frames import Frame, RawEntry, pack, unpack
+from pipeline.heartbeat import Heartbeat
+from pipeline.redis_ready import wait_ready
+from pipeline.steps import Command
+from pipeline.streams import Keys
+from pipeline.timeframes import SECOND
+from pipeline.wire import Reply, Wire, check
+
+log = logging.getLogger(__name__)
+
+
+class Superseded(SettingsError):
+    """An ingest started later writes this stream; only one may."""
+
+
+class Writer:
+    """One raw stream. `append` is for the readers of sockets; `run` is the task that writes."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        open_wire: Callable[[], Awaitable[Wire]],
+        heartbeat: Heartbeat,
+        started: int,
+        timing: Timing,
+        *,
+        monotonic: Callable[[], int] = monotonic_ns,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.keys = keys
+        self._open_wire = open_wire
+        self._heartbeat = heartbeat
+        self._started = started
+        self._timing = timing
+        self._monotonic = monotonic
+        self._random = random
+        self._buffer = Buffer(timing.buffer, timing.keep)
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._writer: int | None = None
+        self._session = 0
+        self._token = b""
+        self._overflowing = False
+        self.away = True
+        """Whether Redis is out of reach or not ready."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._buffer.waiting_bytes
+
+    def append(self, frame: Frame) -> None:
+        """Takes a frame. When the buffer is full the oldest entries go, are counted and told."""
+        lost = self._buffer.append(frame)
+        self._filled.set()
+        if lost:
+            self._heartbeat.counters["dropped"] += lost
+            if not self._overflowing:
+                self._heartbeat.error(f"{self.keys.raw}: buffer full, Redis takes nothing: dropping the oldest frames")
+            self._overflowing = True
+
+    async def run(self) -> None:
+        """Writes until cancelled. Raises Superseded, or ContractBroken where the stream is not ours."""
+        failures = 0
+        while True:
+            wire: Wire | None = None
+            try:
+                wire = await self._open_wire()
+                await self._take(wire)
+                failures, self.away, self._overflowing = 0, False, False
+                await self._write(wire)
+            except (ServerAway, StepRefused) as error:
+                self.away = isinstance(error, ServerAway)
+                failures += 1
+                self._tell(error, failures)
+            finally:
+                if wire is not None:
+                    await wire.close()
+            ceiling = self._timing.redis_pause >> max(0, 5 - failures)
+            await asyncio.sleep(self._random() * ceiling / SECOND)
+
+    async def flush(self) -> bool:
+        """Waits, with a bound, until everything is written; whether it is."""
+        self._emptied.clear()
+        self._filled.set()
+        if not self._buffer.empty:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.flush / SECOND):
+                    await self._emptied.wait()
+        return self._buffer.empty
+
+    def _tell(self, error: Exception, failures: int) -> None:
+        """The first failure of an outage is an error; the repeated ones would only fill the log."""
+        self._heartbeat.counters["restores"] += 1
+        if failures == 1:
+            self._heartbeat.error(f"{self.keys.raw}: {error}")
+        else:
+            log.debug("%s: %s", self.keys.raw, error)
+
+    async def _take(self, wire: Wire) -> None:
+        """Takes the lease, then sees how far the stream has come. Raises Superseded, StepRefused, ServerAway."""
+        await wait_ready(wire, self.keys.namespace)
+        token, last = await self._look(wire)
+        others = max(int(token.split(b"-")[0]) if token else 0, last[0] if last else 0)
+        if self._writer is None:
+            # Later than all before us even if the wall clock was set back.
+            self._writer = max(self._started, others + 1)
+        elif others > self._writer:
+            raise Superseded(f"another {self._heartbeat.name} writes {self.keys.raw} since {others}: this one stops")
+        self._session += 1
+        self._token = b"%d-%d" % (self._writer, self._session)
+        await wire.transact([("SET", self.keys.lease("ingest"), self._token)])
+        token, last = await self._look(wire)
+        self._check_lease(token)
+        self._buffer.resume(self._writer, last, self._monotonic())
+
+    async def _look(self, wire: Wire) -> tuple[bytes | None, tuple[int, int] | None]:
+        """(token in the lease, (w, n) of the last entry), each None where there is none; the lease is watched."""
+        lease, raw = self.keys.lease("ingest"), self.keys.raw
+        replies = await wire.call(("WATCH", lease), ("GET", lease), ("XREVRANGE", raw, "+", "-", "COUNT", 1))
+        _, token, entries = map(check, replies)
+        return token, _position(entries)
+
+    def _check_lease(self, token: bytes | None) -> None:
+        if token != self._token:
+            raise StepRefused(f"the lease is {token!r}, not {self._token!r}")
+
+    async def _write(self, wire: Wire) -> None:
+        """Writes bursts until something goes wrong. The lease is watched before each one."""
+        while True:
+            entries = self._buffer.burst()
+            if not entries:
+                await self._rest()
+                continue
+            await self._commit(wire, entries)
+
+    async def _rest(self) -> None:
+        """Waits for frames, then a few ms for more: one wake-up of all readers serves them all."""
+        self._emptied.set()
+        self._filled.clear()
+        await self._filled.wait()
+        await asyncio.sleep(self._timing.linger / SECOND)
+
+    async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
+        lease = self.keys.lease("ingest")
+        await wire.transact([_append(self.keys.raw, entry) for entry in entries])
+        self._buffer.confirm(len(entries), self._monotonic())
+        self._heartbeat.counters["entries"] += len(entries)
+        self._heartbeat.counters["written"] += sum(len(entry.frames) for entry in entries)
+        # EXEC ended the watch: renew it now, while nothing waits for us.
+        _, token = map(check, await wire.call(("WATCH", lease), ("GET", lease)))
+        self._check_lease(token)
+
+
+def _append(raw: str, entry: RawEntry) -> Command:
+    return ("XADD", raw, "*", *(part for pair in pack(entry).items() for part in pair))
+
+
+def _position(entries: Reply) -> tuple[int, int] | None:
+    """(w, n) of the entry XREVRANGE found. Raises ContractBroken for one we never wrote."""
+    if not entries:
+        return None
+    flat = entries[0][1]
+    entry = unpack(dict(zip(flat[::2], flat[1::2], strict=True)))
+    return entry.w, entry.n

@@ -1,0 +1,63 @@
+"""What the tests of ingest share: settings for a simulator and a Redis, short intervals, the raw stream read back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis.asyncio
+
+from ingest.timing import MILLISECOND, Timing
+from pipeline.frames import Frame, RawEntry, unpack
+from pipeline.settings import ExchangeSettings, RedisSettings, Settings, SettingsFile, TradingPair, complete
+
+DEADLINE = 20.0
+
+QUICK = Timing(
+    tick=50 * MILLISECOND,
+    redis_timeout=500 * MILLISECOND,
+    redis_pause=100 * MILLISECOND,
+    silence=200 * MILLISECOND,
+    deadline=400 * MILLISECOND,
+    patience=300 * MILLISECOND,
+    first_delay=50 * MILLISECOND,
+    most_delay=200 * MILLISECOND,
+    stable=100 * MILLISECOND,
+    overlap=500 * MILLISECOND,
+    farewell=200 * MILLISECOND,
+    rest_patience=500 * MILLISECOND,
+    rest_retry=100 * MILLISECOND,
+)
+
+
+def settings_for(
+    folder: Path, redis_url: str, ws_url: str, rest_url: str, symbols: tuple[str, ...], partitions: int = 1
+) -> Settings:
+    """Settings of a simulated instance in `folder`."""
+    exchange = ExchangeSettings(
+        trading_pairs=tuple(TradingPair(symbol=symbol) for symbol in symbols),
+        ws_url=ws_url,
+        rest_url=rest_url,
+        partitions=partitions,
+    )
+    file = SettingsFile(exchanges={"okx": exchange}, redis=RedisSettings(namespace="sim"), simulated=True)
+    settings = complete(file, folder / "settings.json", {})
+    return msgspec.structs.replace(settings, redis_url=redis_url)
+
+
+async def read_raw(url: str, partition: str = "okx", namespace: str = "sim") -> list[RawEntry]:
+    """The whole raw stream."""
+    async with redis.asyncio.from_url(url) as client:
+        return [unpack(fields) for _, fields in await client.xrange(f"{namespace}:raw:{{{partition}}}")]
+
+
+def frames_of(entries: list[RawEntry]) -> list[Frame]:
+    return [frame for entry in entries for frame in entry.frames]
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once the condition holds; fails when it never does."""
+    async with asyncio.timeout(DEADLINE):
+        while not await condition():
+            await asyncio.sleep(0.02)
