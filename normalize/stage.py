@@ -75,6 +75,13 @@ class Normalize:
             for frame in raw.frames:
                 self._frame(frame)
 
+    def learn(self, instruments: Iterable[Instrument], step: Step) -> None:
+        """Takes instruments that are not known yet, from lists that come later in a recording."""
+        self._step = step
+        for instrument in instruments:
+            if instrument.instrument not in self._state.instruments:
+                self._list(instrument)
+
     def finish(self, step: Step) -> None:
         """The stream ends (replay): connections close, young holes become gaps, held trades go."""
         self._step = step
