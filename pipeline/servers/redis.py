@@ -1,0 +1,60 @@
+"""The private Redis: its folder, its configuration, its command. Rewrites redis.conf at every start."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.servers.binary import Binary, find_redis, write_record
+from pipeline.servers.folders import private_folder, run_folder
+from pipeline.servers.launch import Launch, check_port, lock
+from pipeline.settings import Settings
+
+
+def record_of(settings: Settings) -> Path:
+    """Says which server wrote the data beside it."""
+    return settings.state_dir / "redis.json"
+
+
+def prepare(settings: Settings, environ: Mapping[str, str] = os.environ) -> Launch:
+    """Locks the data, chooses the server, writes its configuration. Raises SettingsError."""
+    data = settings.state_dir / "redis"
+    lock(settings.state_dir / "redis.lock")
+    binary = find_redis(record_of(settings), environ)
+    check_port(settings.file.redis.port, "redis.port")
+    private_folder(data)
+    run_folder(settings)
+    write_record(record_of(settings), binary)
+    configuration = settings.state_dir / "redis.conf"
+    configuration.write_text(configure(settings, data, binary))
+    return Launch(command=(binary.path, str(configuration)), death=signal.SIGTERM)
+
+
+def configure(settings: Settings, data: Path, binary: Binary) -> str:
+    """redis.conf of this instance."""
+    options = {
+        "port": str(settings.file.redis.port),
+        "bind": "127.0.0.1",
+        "unixsocket": _quoted(settings.run_dir / "redis.sock"),
+        "unixsocketperm": "700",
+        "dir": _quoted(data),
+        "daemonize": "no",
+        "logfile": '""',
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": '""',
+        "aof-load-truncated": "yes",
+        "maxmemory": str(settings.file.redis.maxmemory),
+        "maxmemory-policy": "noeviction",
+        "auto-aof-rewrite-percentage": "100",
+        "auto-aof-rewrite-min-size": "64mb",
+        "stream-node-max-bytes": "4096",
+        "stream-node-max-entries": "100",
+    }
+    head = f"# Written by `pipeline run redis` at each start, for {binary.product} {binary.version}.\n"
+    return head + "".join(f"{name} {value}\n" for name, value in options.items())
+
+
+def _quoted(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
