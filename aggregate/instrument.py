@@ -1,0 +1,226 @@
+"""How far the trades of one instrument are known: its numbers, its coverage, the clock. Pure.
+
+Trades with unbroken numbers move `known` forward; so does the clock while the instrument is covered,
+no jump waits for its explanation, and the connection was heard of after that time.
+"""
+
+from aggregate.closing import Closing, Issue
+from aggregate.saved import Header, SavedFrame
+from aggregate.summary import Summary
+from aggregate.unknown import Range, Span, Unknown
+from aggregate.windows import Frame, Windows
+from pipeline.records import CandleSettings, Clock, Coverage, Gap, Trade
+from pipeline.timeframes import DEFAULT_TIMEFRAMES, MINUTE, SECOND, WIDTHS
+
+MOST_EARLY = 1_000
+LAG = SECOND // 4
+"""A trade may come so much later than other frames of its connection that are of the same time."""
+LONGEST_PENDING = MINUTE
+"""normalize decides on a jump within seconds; one it never heard of was lost between it and us."""
+
+
+class Instrument:
+    """`header` holds what is saved. Before the collection begins there are no windows."""
+
+    def __init__(self, header: Header, issue: Issue) -> None:
+        self.header = header
+        self.changed = True
+        self.unknown = Unknown(header.ranges, header.lost)
+        frames = [Frame(saved.name, saved.since, saved.rolled, saved.newest, saved.anchor) for saved in header.frames]
+        self.windows = Windows(header.closed, frames, self.unknown)
+        self.windows.recheck = header.recheck
+        self._closing = Closing(header, self.windows, issue)
+        self._looked_at = -1
+        self._mark_quiet()
+
+    def trade(self, trade: Trade) -> bool:
+        """Takes one trade. False when a window it belongs to is no longer kept. Raises DecodeError."""
+        summary = Summary.of(trade)
+        time = summary.first.time
+        header = self.header
+        self._touch()
+        if header.since is None:
+            if not header.covered:
+                header.early = [*header.early, trade][-MOST_EARLY:]
+                return True
+            self._begin(time)
+        unbroken = self._follow(trade, time, trade.received)
+        kept = self.windows.add(summary)
+        if unbroken and time > header.known:
+            header.known = time
+            self._closing.advance(trade.received)
+        return kept
+
+    def coverage(self, record: Coverage, clock: Clock | None) -> bool:
+        """Coverage began, moved or ended; `clock` is the newest. False as in `trade`."""
+        header = self.header
+        self._hear(clock)
+        self._touch()
+        if record.state == "uncovered":
+            self._break(record, clock)
+            return True
+        header.covered, header.connection = True, record.connection
+        before = header.candles
+        header.candles = record.candles or before or CandleSettings(timeframes=DEFAULT_TIMEFRAMES)
+        if header.since is None:
+            return record.time is None or self._begin(record.time)
+        if header.candles != before:
+            self._shape(header.known)
+        return True
+
+    def gap(self, record: Gap) -> None:
+        """The ledger confirmed a gap or gave it up. What fills one is seen from the trades."""
+        if self.header.since is None or record.cause == "epoch":
+            return
+        self._touch()
+        first, last = record.from_sequence, record.to_sequence
+        if record.state == "closed":
+            self._look_again(self.unknown.lose(record.epoch, first, last))
+        elif record.state == "opened":
+            self._look_again(self.unknown.confirm(record.epoch, first, last))
+            self._learn(record)
+
+    def clock(self, clock: Clock) -> int:
+        """The stream's time went on. Returns how many candles that gave."""
+        header, windows = self.header, self.windows
+        if self.unknown.pending and (overdue := self.unknown.overdue(clock.received - LONGEST_PENDING)):
+            self._touch()
+            self._look_again(overdue)
+        evidence = self._evidence(clock)
+        if evidence is not None and evidence >= windows.border and evidence > header.known:
+            header.known = evidence
+        issued = 0
+        if header.known >= windows.border:
+            self.changed = True
+            issued = self._closing.advance(clock.received)
+        if not header.covered and clock.time is not None and header.candles is not None:
+            issued += self._expire(clock.time - clock.uncertainty - header.candles.grace, clock.received)
+        if windows.recheck is not None:
+            self.changed = True
+            issued += self._closing.look_again(clock.received)
+        return issued
+
+    def finish(self, clock: Clock | None, received: int) -> int:
+        """The stream has ended: every window with trades is written as it is. Returns the number of candles."""
+        if self.header.since is None:
+            return 0
+        self._hear(clock)
+        self._touch()
+        return self._closing.finish(received)
+
+    def saved(self) -> Header:
+        """The header as it is to be saved."""
+        header, windows = self.header, self.windows
+        header.ranges, header.lost = self.unknown.ranges, self.unknown.lost
+        header.closed, header.recheck = windows.closed, windows.recheck
+        header.frames = [SavedFrame(f.name, f.since, f.rolled, f.newest, f.anchor) for f in windows.frames]
+        return header
+
+    def _touch(self) -> None:
+        self.changed, self._looked_at = True, -1
+
+    def _begin(self, since: int) -> bool:
+        """Collection begins at `since`, or with the trade that came just then. Trades from before were replayed
+        on subscribing: they count where their window goes on, and say nothing of what follows them."""
+        header = self.header
+        early, header.early = [Summary.of(trade) for trade in header.early], []
+        times = (summary.first.time for summary in early)
+        since = min([since, *(time for time in times if time >= since - LAG)])
+        header.since = header.known = self.windows.closed = since
+        self._shape(since)
+        kept = True
+        for summary in early:
+            kept &= self.windows.add(summary)
+        return kept
+
+    def _break(self, record: Coverage, clock: Clock | None) -> None:
+        """Coverage ended: what the last frames of the connection prove holds, nothing after it does."""
+        header = self.header
+        uncertainty = 0 if clock is None else clock.uncertainty
+        if header.covered and record.time is not None and not self.unknown.pending and header.since is not None:
+            header.known = max(header.known, record.time - LAG - uncertainty)
+        if header.broken is None:
+            header.broken = header.known
+        header.covered, header.connection = False, None
+
+    def _shape(self, since: int) -> None:
+        """The frames are those of the settings, from `since` on."""
+        assert self.header.candles is not None
+        names = [name for name in dict.fromkeys(self.header.candles.timeframes) if name in WIDTHS]
+        if set(names) != {frame.name for frame in self.windows.frames}:
+            self.windows.reshape(names, since)
+        self._mark_quiet()
+
+    def _mark_quiet(self) -> None:
+        settings = self.header.candles
+        for frame in self.windows.frames:
+            frame.quiet = settings is not None and frame.width >= WIDTHS.get(settings.quiet_from, WIDTHS["1m"])
+
+    def _follow(self, trade: Trade, time: int, received: int) -> bool:
+        """Follows the numbers. True when all trades up to this one are known, or known to be missing."""
+        header = self.header
+        first = trade.sequence if trade.first_sequence is None else trade.first_sequence
+        if header.anchor is None or trade.epoch > header.epoch:
+            return self._anchor(trade, first, time)
+        if trade.epoch < header.epoch or first < header.next:
+            self._look_again(self.unknown.fill(trade.epoch, first, trade.sequence, time))
+            return False
+        if first > header.next:
+            # On an unbroken connection any moment since the last trade may be the one that was skipped.
+            start = max(header.newest, header.broken or 0)
+            self._look_again(self.unknown.add(Range(trade.epoch, header.next, first - 1, start, time, received)))
+        header.next, header.newest, header.broken = trade.sequence + 1, time, None
+        return True
+
+    def _anchor(self, trade: Trade, first: int, time: int) -> bool:
+        """The numbers begin here: of the collection or of an epoch. A trade from before the collection was
+        replayed on subscribing and says nothing of what follows it."""
+        header = self.header
+        if header.anchor is None:
+            if header.since is None or time < header.since:
+                return False
+            header.anchor, header.anchor_epoch = first, trade.epoch
+        header.epoch, header.next, header.newest, header.broken = trade.epoch, trade.sequence + 1, time, None
+        return True
+
+    def _learn(self, record: Gap) -> None:
+        """Takes over a gap below the first number followed here: normalize may begin a few trades earlier."""
+        header = self.header
+        if header.anchor is None or (record.epoch, record.to_sequence) < (header.anchor_epoch, header.anchor):
+            for first, last in record.remaining or ((record.from_sequence, record.to_sequence),):
+                missing = Range(record.epoch, first, last, record.from_time, record.to_time, None)
+                self._look_again(self.unknown.add(missing))
+
+    def _evidence(self, clock: Clock) -> int | None:
+        """The time up to which the clock proves that every trade is here; None where it proves nothing."""
+        header = self.header
+        if not header.covered or clock.time is None or header.connection is None or self.unknown.pending:
+            return None
+        if header.since is None or header.candles is None:
+            return None
+        heard = clock.connections.get(header.connection)
+        return None if heard is None else min(clock.time - header.candles.grace, heard - LAG) - clock.uncertainty
+
+    def _hear(self, clock: Clock | None) -> None:
+        """Takes all that the newest clock proves, before something changes what it proves."""
+        evidence = None if clock is None else self._evidence(clock)
+        if evidence is not None and evidence > self.header.known:
+            self.header.known = evidence
+
+    def _expire(self, elapsed: int, received: int) -> int:
+        windows = self.windows
+        if not windows.frames or elapsed <= self.header.known:
+            return 0
+        # Between two borders nothing can expire: a shortcut that changes no output.
+        border = elapsed // windows.frames[0].width
+        if border == self._looked_at:
+            return 0
+        self._looked_at = border
+        rolled = [frame.rolled for frame in windows.frames]
+        issued = self._closing.expire(elapsed, received)
+        self.changed = self.changed or bool(issued) or rolled != [frame.rolled for frame in windows.frames]
+        return issued
+
+    def _look_again(self, span: Span | None) -> None:
+        if span is not None:
+            self.windows.look_again(*span)

@@ -1,0 +1,79 @@
+"""What aggregate keeps between steps: a header per instrument and one small value per window. No logic.
+
+Fields of the state hash: `partition`, `i|<instrument>`, `w|<frame>|<open>|<instrument>`; values are msgpack.
+"""
+
+import msgspec
+
+from aggregate.summary import Point, Summary
+from aggregate.unknown import Range, Span
+from pipeline.records import CandleSettings, Clock, Market, Quality, Trade
+
+
+class SavedFrame(msgspec.Struct, frozen=True, array_like=True):
+    """See `windows.Frame`."""
+
+    name: str
+    since: int
+    rolled: int
+    newest: int
+    anchor: Point | None
+
+
+class SavedWindow(msgspec.Struct, frozen=True, array_like=True):
+    """See `windows.Window`."""
+
+    summary: Summary | None
+    revision: int
+    quality: Quality | None
+    missing: int
+    price: str | None
+    stale: bool
+
+
+class SavedPartition(msgspec.Struct, frozen=True, array_like=True):
+    """The newest clock record, the newest `received` seen, and what was counted since the state began."""
+
+    clock: Clock | None
+    received: int
+    candles: int
+    late: int
+
+
+class Header(msgspec.Struct):
+    """One instrument: who it is, and what is known of its trades.
+
+    `place` orders instruments as they were first met. `next`: the number that continues the unbroken
+    sequence; `anchor`: the number it began with (None: not begun), `newest`: the time of its last trade.
+    `broken`: coverage ended since that trade; up to this time nothing is missing. `since`: collection began.
+    `known`: all trades up to this time are known but for the `ranges`.
+    `reissued`: the clock second of the last re-issue. `early` are trades from before coverage began.
+    """
+
+    place: int
+    exchange: str
+    market: Market
+    symbol: str
+    instrument: str
+    candles: CandleSettings | None = None
+    covered: bool = False
+    connection: str | None = None
+    epoch: int = 0
+    next: int = 0
+    anchor: int | None = None
+    anchor_epoch: int = 0
+    newest: int = 0
+    broken: int | None = None
+    since: int | None = None
+    known: int = 0
+    closed: int = 0
+    recheck: Span | None = None
+    reissued: int = -1
+    ranges: list[Range] = []
+    lost: list[Span] = []
+    early: list[Trade] = []
+    frames: list[SavedFrame] = []
+
+
+def window_field(instrument: str, frame: str, open_time: int) -> str:
+    return f"w|{frame}|{open_time}|{instrument}"

@@ -1,0 +1,186 @@
+"""The stage over one partition: trades and control records in, candles out. Pure.
+
+The output follows from the stream alone: not from where a batch ends, nor from a restart.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from aggregate.instrument import Instrument
+from aggregate.saved import Header, SavedPartition, SavedWindow, window_field
+from aggregate.windows import Window
+from pipeline.errors import DecodeError
+from pipeline.records import Candle, Clock, Coverage, Gap, Trade
+from pipeline.steps import Entry, Step, dead_letter
+from pipeline.streams import Keys
+
+MOST_CANDLES = 1_000
+"""A clock record gives about so many candles at most; the next one goes on."""
+
+_TRADE = msgspec.json.Decoder(Trade)
+_CLOCK = msgspec.json.Decoder(Clock)
+_COVERAGE = msgspec.json.Decoder(Coverage)
+_GAP = msgspec.json.Decoder(Gap)
+_HEADER = msgspec.msgpack.Decoder(Header)
+_WINDOW = msgspec.msgpack.Decoder(SavedWindow)
+_PARTITION = msgspec.msgpack.Decoder(SavedPartition)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class Aggregate:
+    """Implements `pipeline.steps.Stage` over `md:trade:{p}`."""
+
+    name = "aggregate"
+
+    def __init__(self, keys: Keys, exchange: str) -> None:
+        self._exchange = exchange
+        self.source = keys.trade
+        self._step: Step | None = None
+        self._controls: dict[bytes, Callable[[bytes], None]] = {
+            b"clock": self._clock,
+            b"coverage": self._coverage,
+            b"gap": self._gap,
+        }
+        self.restore({})
+
+    def restore(self, saved: Mapping[bytes, bytes]) -> None:
+        """Forgets everything and starts from the saved state."""
+        self._instruments: dict[str, Instrument] = {}
+        partition = saved.get(b"partition")
+        counted = SavedPartition(None, 0, 0, 0) if partition is None else _PARTITION.decode(partition)
+        self._newest_clock, self._received = counted.clock, counted.received
+        self._candles, self._late = counted.candles, counted.late
+        self._partition_changed = False
+        headers = [_HEADER.decode(value) for field, value in saved.items() if field.startswith(b"i|")]
+        for header in sorted(headers, key=lambda header: header.place):
+            self._instruments[header.instrument] = Instrument(header, self._issue)
+        for field, value in saved.items():
+            if field.startswith(b"w|"):
+                self._restore_window(field.decode(), _WINDOW.decode(value))
+        for instrument in self._instruments.values():
+            instrument.windows.sort()
+            instrument.changed = False
+
+    def process(self, entry: Entry, step: Step) -> None:
+        """Takes one trade or control record."""
+        self._step = step
+        fields = entry.fields
+        control = fields.get(b"control")
+        try:
+            if control is None:
+                self._trade(_TRADE.decode(fields.get(b"data", b"")))
+            elif (take := self._controls.get(control)) is not None:
+                take(fields.get(b"data", b""))
+        except (DecodeError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            self._bury(error, entry, step)
+
+    def save(self, step: Step) -> None:
+        """Adds what changed: headers, windows, and the fields of windows that are gone."""
+        for name, instrument in self._instruments.items():
+            if instrument.changed:
+                step.save(f"i|{name}", _ENCODER.encode(instrument.saved()))
+                instrument.changed = False
+            for window in instrument.windows.changed:
+                step.save(window_field(name, window.frame.name, window.open), _saved(window))
+            instrument.windows.changed.clear()
+        if self._partition_changed:
+            counted = SavedPartition(self._newest_clock, self._received, self._candles, self._late)
+            step.save("partition", _ENCODER.encode(counted))
+            self._partition_changed = False
+
+    def finish(self, step: Step) -> None:
+        """The stream has ended, as a replay does: every window with trades is written as it is."""
+        self._step = step
+        for instrument in self._instruments.values():
+            instrument.finish(self._newest_clock, self._received)
+
+    @property
+    def last_data(self) -> int:
+        """The newest `received` of a trade or clock record; 0 before the first."""
+        return self._received
+
+    def report(self) -> dict[str, object]:
+        """How many instruments and windows are kept, candles issued, and trades that came too late."""
+        windows = [len(f.windows) for i in self._instruments.values() for f in i.windows.frames]
+        return {
+            "instruments": len(self._instruments),
+            "windows": sum(windows),
+            "candles": self._candles,
+            "late": self._late,
+        }
+
+    def _trade(self, trade: Trade) -> None:
+        instrument = self._instruments.get(trade.instrument) or self._meet(trade)
+        self._partition_changed = True
+        self._received = max(self._received, trade.received)
+        if not instrument.trade(trade):
+            self._rebuild(instrument, trade.time, trade.time)
+
+    def _clock(self, data: bytes) -> None:
+        clock = _CLOCK.decode(data)
+        self._newest_clock, self._partition_changed = clock, True
+        self._received = max(self._received, clock.received)
+        left = MOST_CANDLES
+        for instrument in self._instruments.values():
+            left -= instrument.clock(clock)
+            if left <= 0:
+                return
+
+    def _coverage(self, data: bytes) -> None:
+        record = _COVERAGE.decode(data)
+        instrument = self._instruments.get(record.instrument) or self._meet(record)
+        if not instrument.coverage(record, self._newest_clock):
+            self._rebuild(instrument, record.time, record.time)
+
+    def _gap(self, data: bytes) -> None:
+        record = _GAP.decode(data)
+        if (instrument := self._instruments.get(record.instrument)) is not None:
+            instrument.gap(record)
+
+    def _meet(self, record: Trade | Coverage) -> Instrument:
+        header = Header(
+            place=len(self._instruments),
+            exchange=record.exchange,
+            market=record.market,
+            symbol=record.symbol,
+            instrument=record.instrument,
+        )
+        instrument = self._instruments[record.instrument] = Instrument(header, self._issue)
+        return instrument
+
+    def _issue(self, record: Candle, newest: bool) -> None:
+        assert self._step is not None
+        self._step.emit(f"candle:{record.timeframe}", record, newest=newest)
+        self._candles += 1
+        self._partition_changed = True
+
+    def _rebuild(self, instrument: Instrument, start: int | None, end: int | None) -> None:
+        """A trade came for windows that are no longer kept: only stored trades can give their candles.
+
+        Counted now; the request to rebuild the windows of `instrument` from `start` to `end` goes out here.
+        """
+        self._late += 1
+        self._partition_changed = True
+
+    def _bury(self, error: Exception, entry: Entry, step: Step) -> None:
+        reason = error.reason if isinstance(error, DecodeError) else "record not understood"
+        text = entry.fields.get(b"data", b"").decode(errors="replace")
+        step.bury(dead_letter(self._exchange, self.name, reason, str(error), entry.id, text, None, None))
+
+    def _restore_window(self, field: str, saved: SavedWindow) -> None:
+        _, name, start, instrument = field.split("|", 3)
+        for frame in self._instruments[instrument].windows.frames:
+            if frame.name == name:
+                window = frame.windows[int(start)] = Window(frame, int(start))
+                window.summary = saved.summary
+                window.revision, window.quality, window.missing = saved.revision, saved.quality, saved.missing
+                window.price, window.stale = saved.price, saved.stale
+
+
+def _saved(window: Window) -> bytes | None:
+    if window.dropped:
+        return None
+    return _ENCODER.encode(
+        SavedWindow(window.summary, window.revision, window.quality, window.missing, window.price, window.stale)
+    )

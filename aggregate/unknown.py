@@ -1,0 +1,139 @@
+"""What is not known of one instrument: runs of numbers that were jumped over, and the times they span.
+
+A range is pending until trades fill it or the ledger (a `gap` record) confirms it; confirmed, it makes
+the windows it touches partial until it is filled. What will never come is kept as lost time. Pure.
+"""
+
+from bisect import bisect_left, bisect_right
+
+import msgspec
+
+Span = tuple[int, int]
+"""Times, ns, both inclusive."""
+
+
+class Range(msgspec.Struct, array_like=True):
+    """Numbers `first`…`last` of `epoch` are missing, of times `start` to `end`. `pending`: the jump was seen at
+    that `received` and is not explained yet; None when the ledger has it."""
+
+    epoch: int
+    first: int
+    last: int
+    start: int
+    end: int
+    pending: int | None
+
+
+class Unknown:
+    """All ranges of one instrument, ordered, and the lost times. Windows are [start, end) in ns."""
+
+    def __init__(self, ranges: list[Range] | None = None, lost: list[Span] | None = None) -> None:
+        self.ranges: list[Range] = ranges or []
+        self.lost: list[Span] = lost or []
+        self._settle()
+
+    def add(self, missing: Range) -> Span:
+        """Numbers were jumped over. Returns the time they span."""
+        missing.start, missing.end = min(missing.start, missing.end), max(missing.start, missing.end)
+        self.ranges.insert(self._place(missing.epoch, missing.first), missing)
+        self._settle()
+        return missing.start, missing.end
+
+    def fill(self, epoch: int, first: int, last: int, time: int) -> Span | None:
+        """The numbers came with a trade of `time`. Returns the time touched; None if none was missing."""
+        hit = self._overlapping(epoch, first, last)
+        for found in hit:
+            at = min(max(time, found.start), found.end)
+            left = Range(epoch, found.first, first - 1, found.start, at, found.pending)
+            right = Range(epoch, last + 1, found.last, at, found.end, found.pending)
+            place = self.ranges.index(found)
+            self.ranges[place : place + 1] = [part for part in (left, right) if part.first <= part.last]
+        return self._touched(hit)
+
+    def confirm(self, epoch: int, first: int, last: int) -> Span | None:
+        """The ledger has the gap. Returns the time of the ranges that were pending."""
+        return self._settled([found for found in self._overlapping(epoch, first, last) if found.pending is not None])
+
+    def overdue(self, received: int) -> Span | None:
+        """Takes the ranges that are pending since before `received` as confirmed. Returns their time."""
+        return self._settled([found for found in self.ranges if found.pending is not None and found.pending < received])
+
+    def lose(self, epoch: int, first: int, last: int) -> Span | None:
+        """What is still missing will never come. Returns the time touched."""
+        hit = self._overlapping(epoch, first, last)
+        for found in hit:
+            self.ranges.remove(found)
+            self.lost.append((found.start, found.end))
+        self.lost = _merged(self.lost)
+        return self._touched(hit)
+
+    @property
+    def pending(self) -> bool:
+        """Whether any jump is neither filled nor confirmed."""
+        return bool(self._pending)
+
+    def waits(self, start: int, end: int) -> bool:
+        """Whether a pending range touches the window."""
+        return any(low < end and high >= start for low, high in self._pending)
+
+    def missing(self, start: int, end: int) -> int:
+        """ns of the window that confirmed ranges and lost times cover."""
+        total = 0
+        for low, high in self._known[max(0, bisect_left(self._known, (start, start)) - 1) :]:
+            if low >= end:
+                break
+            total += max(0, min(end, high + 1) - max(start, low))
+        return total
+
+    def straddled(self, start: int, end: int) -> bool:
+        """Whether the window holds a border of a range as it now stands."""
+        place = bisect_left(self._borders, start)
+        return place < len(self._borders) and self._borders[place] < end
+
+    def forget(self, time: int) -> None:
+        """Drops lost times that end before `time`."""
+        if self.lost and self.lost[0][1] < time:
+            self.lost = [span for span in self.lost if span[1] >= time]
+            self._settle()
+
+    def doubt(self) -> None:
+        """Takes all pending ranges as confirmed: the stream has ended."""
+        self._settled(self.ranges)
+
+    def _place(self, epoch: int, number: int) -> int:
+        return bisect_right(self.ranges, (epoch, number), key=lambda found: (found.epoch, found.first))
+
+    def _overlapping(self, epoch: int, first: int, last: int) -> list[Range]:
+        if not self.ranges:
+            return []
+        start = bisect_left(self.ranges, (epoch, first), key=lambda found: (found.epoch, found.last))
+        return self.ranges[start : self._place(epoch, last)]
+
+    def _settled(self, hit: list[Range]) -> Span | None:
+        for found in hit:
+            found.pending = None
+        return self._touched(hit)
+
+    def _touched(self, hit: list[Range]) -> Span | None:
+        if not hit:
+            return None
+        self._settle()
+        return min(found.start for found in hit), max(found.end for found in hit)
+
+    def _settle(self) -> None:
+        """Derives what the questions need from the ranges."""
+        self._pending = [(found.start, found.end) for found in self.ranges if found.pending is not None]
+        confirmed = [(found.start, found.end) for found in self.ranges if found.pending is None]
+        self._known = _merged([*confirmed, *self.lost])
+        self._borders = sorted({time for found in self.ranges for time in (found.start, found.end)})
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """The same times as sorted, disjoint spans."""
+    merged: list[Span] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return merged

@@ -1,0 +1,240 @@
+"""The candle windows of one instrument: what is kept, and how shorter ones roll up into longer ones.
+
+A trade goes into the shortest frames only; a window passes what it holds on to the longer ones once,
+when it is rolled. What comes into a rolled window goes on at once, so each trade is in each frame once.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+
+from aggregate.summary import Point, Summary
+from aggregate.unknown import Unknown
+from pipeline.records import Quality
+from pipeline.timeframes import MINUTE, WIDTHS, sources
+
+KEPT = 10 * MINUTE
+"""Closed windows stay so long, by the instrument's own time."""
+NEVER = 1 << 63
+"""Later than any time in ns."""
+
+
+class Window:
+    """One window of one frame: its trades (None: none known) and the candle last issued for it."""
+
+    __slots__ = ("dropped", "frame", "missing", "open", "price", "quality", "revision", "stale", "summary")
+
+    def __init__(self, frame: "Frame", open_time: int) -> None:
+        self.frame = frame
+        self.open = open_time
+        self.summary: Summary | None = None
+        self.revision = -1
+        self.quality: Quality | None = None
+        self.missing = 0
+        self.price: str | None = None
+        self.stale = False
+        self.dropped = False
+
+    @property
+    def end(self) -> int:
+        return self.open + self.frame.width
+
+
+class Frame:
+    """The windows of one time frame.
+
+    `since`: windows that end by then are not ours; the one that holds it is partial. `rolled`: windows
+    that end by then have been passed on. `newest`: open time of the newest window issued. `anchor`: the
+    last trade among those whose windows are gone.
+    """
+
+    __slots__ = ("anchor", "name", "newest", "opens", "quiet", "rolled", "since", "traded", "users", "width", "windows")
+
+    def __init__(self, name: str, since: int, rolled: int, newest: int = -1, anchor: Point | None = None) -> None:
+        self.name = name
+        self.width = WIDTHS[name]
+        self.since = since
+        self.rolled = rolled
+        self.newest = newest
+        self.anchor = anchor
+        self.quiet = False
+        self.users: list[Frame] = []
+        self.windows: dict[int, Window] = {}
+        self.opens: list[int] = []
+        self.traded: list[int] = []
+
+    def before(self, time: int) -> Point | None:
+        """The last trade known before the window that opens at `time`; None where it is unknown."""
+        place = bisect_left(self.traded, time)
+        anchor = self.anchor if self.anchor is not None and self.anchor.time < time else None
+        if not place:
+            return anchor
+        summary = self.windows[self.traded[place - 1]].summary
+        assert summary is not None
+        return summary.last if anchor is None or summary.last > anchor else anchor
+
+    def within(self, opens: list[int], start: int, end: int) -> list[int]:
+        """Those of the sorted `opens` whose windows end in (start, end]."""
+        return opens[bisect_right(opens, start - self.width) : bisect_right(opens, end - self.width)]
+
+    def every(self, start: int, end: int) -> range:
+        """All opens of windows that end in (start, end]."""
+        return range(start - start % self.width, end - end % self.width, self.width)
+
+    def remember(self, point: Point) -> None:
+        """Keeps the trade as the close before later windows: its own window is not here."""
+        if self.anchor is None or point > self.anchor:
+            self.anchor = point
+
+
+class Windows:
+    """All frames of one instrument. `closed`: all windows that end by then were looked at.
+
+    `recheck` is the time whose windows may need another candle; `changed` are the windows to save.
+    """
+
+    def __init__(self, closed: int, frames: list[Frame], unknown: Unknown) -> None:
+        self.closed = closed
+        self.unknown = unknown
+        self.recheck: tuple[int, int] | None = None
+        self.changed: dict[Window, None] = {}
+        self.link(frames)
+
+    def link(self, frames: list[Frame]) -> None:
+        """Orders the frames, shortest first, and says which is built from which."""
+        self.frames = sorted(frames, key=lambda frame: frame.width)
+        by_name = {frame.name: frame for frame in self.frames}
+        self.roots: list[Frame] = []
+        for frame in self.frames:
+            frame.users = []
+        for name, source in sources(tuple(by_name)).items():
+            (self.roots if source is None else by_name[source].users).append(by_name[name])
+
+    @property
+    def border(self) -> int:
+        """The first end of a window after `closed`."""
+        if not self.frames:
+            return NEVER
+        width = self.frames[0].width
+        return self.closed - self.closed % width + width
+
+    def add(self, summary: Summary) -> bool:
+        """Takes one trade. False when a window it belongs to is no longer kept."""
+        kept = True
+        for frame in self.roots:
+            kept &= self._absorb(frame, summary)
+        return kept
+
+    def window(self, frame: Frame, open_time: int) -> Window:
+        """The window, made where it is not there yet; it will be saved."""
+        window = frame.windows.get(open_time)
+        if window is None:
+            window = frame.windows[open_time] = Window(frame, open_time)
+            _insert(frame.opens, open_time)
+        self.changed[window] = None
+        return window
+
+    def sort(self) -> None:
+        """Orders what was put into the frames' windows from the saved state."""
+        for frame in self.frames:
+            frame.opens = sorted(frame.windows)
+            frame.traded = [start for start in frame.opens if frame.windows[start].summary is not None]
+
+    def look_again(self, start: int, end: int) -> None:
+        """Windows in the time start…end (inclusive) may need another candle."""
+        if self.recheck is not None:
+            start, end = min(start, self.recheck[0]), max(end, self.recheck[1])
+        self.recheck = (start, end)
+
+    def roll(self, time: int) -> None:
+        """Passes on every window that ends by `time`."""
+        for frame in self.frames:
+            if time > frame.rolled:
+                due, frame.rolled = frame.within(frame.traded, frame.rolled, time), time
+                for start in due:
+                    self._pass_on(frame, frame.windows[start].summary)
+
+    def kept(self, frame: Frame, open_time: int) -> bool:
+        """Whether the window belongs to the state: young, or at a border of what is missing."""
+        end = open_time + frame.width
+        return end > self.closed - KEPT or self.unknown.straddled(open_time, end)
+
+    def drop(self) -> None:
+        """Lets go of the windows that no longer belong to the state."""
+        limit = self.closed - KEPT
+        for frame in self.frames:
+            if frame.opens and frame.opens[0] + frame.width <= limit:
+                old = frame.within(frame.opens, frame.opens[0], limit)
+                for start in [start for start in old if not self.kept(frame, start)]:
+                    self._forget(frame, frame.windows[start])
+        oldest = [min([limit - limit % frame.width, *frame.opens[:1]]) for frame in self.frames]
+        self.unknown.forget(min(oldest, default=limit))
+
+    def reshape(self, names: list[str], since: int) -> None:
+        """Other frames from `since` on: new ones begin there, dropped ones are forgotten, the others go on."""
+        for frame in self.frames:
+            # Once everything is passed on under the old order, no new order can pass it on twice.
+            last = max([frame.rolled, *(start + frame.width for start in frame.traded[-1:])])
+            for start in frame.within(frame.traded, frame.rolled, last):
+                self._pass_on(frame, frame.windows[start].summary)
+            frame.rolled = last
+        for frame in self.frames:
+            if frame.name not in names:
+                for window in list(frame.windows.values()):
+                    self._forget(frame, window)
+        staying = {frame.name: frame for frame in self.frames if frame.name in names}
+        self.link([staying.get(name) or Frame(name, since, self.closed) for name in names])
+
+    def _pass_on(self, frame: Frame, summary: Summary | None) -> None:
+        if summary is not None:
+            for user in frame.users:
+                self._absorb(user, summary)
+
+    def _absorb(self, frame: Frame, summary: Summary) -> bool:
+        time = summary.first.time
+        start = time - time % frame.width
+        end = start + frame.width
+        kept = True
+        if end <= frame.since:
+            frame.remember(summary.last)
+        elif start in frame.windows or self.kept(frame, start):
+            self._put(frame, start, summary)
+        else:
+            frame.remember(summary.last)
+            kept = False
+        if end <= self.closed:
+            self._reprice(frame, start)
+        if end <= frame.rolled:
+            for user in frame.users:
+                kept &= self._absorb(user, summary)
+        return kept
+
+    def _put(self, frame: Frame, start: int, summary: Summary) -> None:
+        window = self.window(frame, start)
+        if window.summary is None:
+            window.summary = summary
+            _insert(frame.traded, start)
+        else:
+            window.summary = window.summary.merge(summary)
+        if window.revision >= 0:
+            window.stale = True
+            self.look_again(start, start)
+
+    def _reprice(self, frame: Frame, start: int) -> None:
+        """A closed window got a trade: the quiet ones after it may have another previous close."""
+        place = bisect_right(frame.traded, start)
+        self.look_again(start, frame.traded[place] if place < len(frame.traded) else self.closed)
+
+    def _forget(self, frame: Frame, window: Window) -> None:
+        del frame.windows[window.open]
+        frame.opens.remove(window.open)
+        if window.summary is not None:
+            frame.traded.remove(window.open)
+            frame.remember(window.summary.last)
+        window.dropped = True
+        self.changed[window] = None
+
+
+def _insert(values: list[int], value: int) -> None:
+    if not values or value > values[-1]:
+        values.append(value)
+    else:
+        insort(values, value)
