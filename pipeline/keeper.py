@@ -21,7 +21,8 @@ from pipeline.shutdown import stop_all
 from pipeline.stanzas import configuration, socket_of
 from pipeline.supervisor import Supervisor
 
-POLL = 0.2
+POLL = 0.1
+SHOW_INTERVAL = 1.0
 LEFTOVER_DEADLINE = 20.0
 BACKOFF = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 SETTLED = 60.0
@@ -66,8 +67,11 @@ class Keeper:
         failures = 0
         while not self._over(end):
             process, begun = self._start(), time.monotonic()
+            shown = 0.0
             while process.poll() is None and not self._over(end):
-                self._show()
+                if time.monotonic() - shown > SHOW_INTERVAL:
+                    shown = time.monotonic()
+                    self._show()
                 time.sleep(POLL)
             if process.poll() is None:
                 self._stop(process)
