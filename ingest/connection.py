@@ -100,7 +100,7 @@ class Connection:
             self._past_frames += session.frames
             self._past_data = max(self._past_data, session.last_data or 0)
         lasted = self._context.clock.now() - (session.opened or 0)
-        if session.dropped or session.last_data is not None and lasted >= self._context.timing.stable:
+        if session.dropped or (session.last_data is not None and lasted >= self._context.timing.stable):
             self._backoff.succeeded()
         else:
             self._backoff.failed()

@@ -82,7 +82,7 @@ class Ingest:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`: then sockets are closed, the buffers written, with a bound, and it returns."""
-        if not await self._register(stop):
+        if not await self._redis_there(stop):
             return
         try:
             async with self._rest, asyncio.TaskGroup() as group:
@@ -118,7 +118,7 @@ class Ingest:
         started = self._clock.now()
         partitions = self._settings.partitions(self._exchange)
         return [
-            Writer(Keys(self._settings.namespace, partition), self._open_wire, self._heartbeat, started, self._timing)
+            Writer(Keys(self._settings.namespace, partition), self._open_ready, self._heartbeat, started, self._timing)
             for partition in partitions
         ]
 
@@ -165,20 +165,22 @@ class Ingest:
         ]
         return Ticker(pulses, self._clock, self._exchange_clock, self._timing.tick, self._received)
 
-    async def _open_wire(self) -> Wire:
-        return await Wire.open(self._settings.redis_address(), timeout=self._timing.redis_timeout / SECOND)
+    async def _open_ready(self) -> Wire:
+        """A connection to a Redis that may be written to and knows our streams. Raises ServerAway, SettingsError."""
+        wire = await Wire.open(self._settings.redis_address(), timeout=self._timing.redis_timeout / SECOND)
+        try:
+            await wait_ready(wire, self._settings.namespace)
+            await register(wire, self._settings, self._exchange)
+        except BaseException:
+            await wire.close()
+            raise
+        return wire
 
-    async def _register(self, stop: asyncio.Event) -> bool:
-        """Waits for Redis and registers the exchange's streams; False when `stop` came first."""
+    async def _redis_there(self, stop: asyncio.Event) -> bool:
+        """Waits for Redis: nothing is collected for a namespace that may refuse us. False when `stop` came first."""
         while not stop.is_set():
-            self._heartbeat.waiting_for = "redis"
             try:
-                wire = await self._open_wire()
-                try:
-                    await wait_ready(wire, self._settings.namespace)
-                    await register(wire, self._settings, self._exchange)
-                finally:
-                    await wire.close()
+                await (await self._open_ready()).close()
                 return True
             except ServerAway as error:
                 self._heartbeat.error(str(error))

@@ -16,7 +16,6 @@ from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
 from pipeline.frames import Frame, RawEntry, pack, unpack
 from pipeline.heartbeat import Heartbeat
-from pipeline.redis_ready import wait_ready
 from pipeline.steps import Command
 from pipeline.streams import Keys
 from pipeline.timeframes import SECOND
@@ -30,12 +29,15 @@ class Superseded(SettingsError):
 
 
 class Writer:
-    """One raw stream. `append` is for the readers of sockets; `run` is the task that writes."""
+    """One raw stream. `append` is for the readers of sockets; `run` is the task that writes.
+
+    `open_ready` connects to a Redis that may be written to; `started` (ns) becomes the entries' `w`.
+    """
 
     def __init__(
         self,
         keys: Keys,
-        open_wire: Callable[[], Awaitable[Wire]],
+        open_ready: Callable[[], Awaitable[Wire]],
         heartbeat: Heartbeat,
         started: int,
         timing: Timing,
@@ -44,7 +46,7 @@ class Writer:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.keys = keys
-        self._open_wire = open_wire
+        self._open_ready = open_ready
         self._heartbeat = heartbeat
         self._started = started
         self._timing = timing
@@ -80,7 +82,7 @@ class Writer:
         while True:
             wire: Wire | None = None
             try:
-                wire = await self._open_wire()
+                wire = await self._open_ready()
                 await self._take(wire)
                 failures, self.away, self._overflowing = 0, False, False
                 await self._write(wire)
@@ -114,7 +116,6 @@ class Writer:
 
     async def _take(self, wire: Wire) -> None:
         """Takes the lease, then sees how far the stream has come. Raises Superseded, StepRefused, ServerAway."""
-        await wait_ready(wire, self.keys.namespace)
         token, last = await self._look(wire)
         others = max(int(token.split(b"-")[0]) if token else 0, last[0] if last else 0)
         if self._writer is None:

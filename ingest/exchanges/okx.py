@@ -59,7 +59,7 @@ class _Message(msgspec.Struct, frozen=True):
     arg: _Arg | None = None
     code: str = ""
     msg: str = ""
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Topic(msgspec.Struct, frozen=True):
@@ -202,7 +202,7 @@ def _arg(subscription: Subscription) -> str:
 def _event(message: _Message) -> Event:
     named = Subscription(message.arg.channel, message.arg.instId) if message.arg else None
     match message.event:
-        case None if message.data is not None:
+        case None if bytes(message.data):
             return Data(named)
         case "subscribe" if named:
             return Accepted(named)

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
-import pytest
 import redis.asyncio
 
 from ingest.timing import MILLISECOND, Timing

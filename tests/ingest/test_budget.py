@@ -1,0 +1,53 @@
+"""Allowances and backoff, on a clock of numbers."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.budget import Backoff, Budget
+from ingest.feed import Rate
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 5), st.integers(1, 100))
+def test_no_window_ever_holds_more_than_the_allowance(pauses: list[int], count: int, period: int) -> None:
+    budget = Budget(Rate(count, period))
+    now, places = 1_000, []
+    for pause in pauses:
+        now += pause
+        place = budget.reserve(now)
+        assert place >= now
+        places.append(place)
+    assert places == sorted(places)
+    assert all(later - earlier >= period for earlier, later in zip(places, places[count:], strict=False))
+
+
+def test_places_are_free_at_once_while_the_allowance_lasts() -> None:
+    budget = Budget(Rate(3, 100))
+    assert [budget.reserve(10) for _ in range(4)] == [10, 10, 10, 110]
+
+
+def test_a_held_budget_gives_nothing_before_its_time() -> None:
+    budget = Budget(Rate(2, 100))
+    budget.hold(500)
+    assert [budget.reserve(450) for _ in range(3)] == [500, 500, 600]
+
+
+def test_backoff_tries_at_once_then_grows_to_its_cap_and_starts_over() -> None:
+    backoff = Backoff(first=100, cap=1_000, random=lambda: 1.0)
+    delays = []
+    for _ in range(7):
+        delays.append(backoff.delay())
+        backoff.failed()
+    assert delays == [0, 100, 200, 400, 800, 1_000, 1_000]
+    backoff.succeeded()
+    assert backoff.delay() == 0
+
+
+def test_jitter_is_full_and_a_thousand_failures_do_not_overflow() -> None:
+    backoff = Backoff(first=100, cap=1_000, random=random.Random(1).random)
+    for _ in range(1_000):
+        backoff.failed()
+    delays = [backoff.delay() for _ in range(500)]
+    assert min(delays) < 50
+    assert 950 < max(delays) <= 1_000

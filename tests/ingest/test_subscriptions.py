@@ -1,0 +1,107 @@
+"""The account of subscriptions against a venue that answers in every way it may."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.feed import Subscription
+from ingest.subscriptions import Ledger
+from pipeline.timeframes import HOUR, SECOND
+
+PATIENCE = 5 * SECOND
+SILENCE = 300 * SECOND
+
+
+def wanted(count: int) -> list[Subscription]:
+    return [Subscription("trades-all", f"C{number}-USDT") for number in range(count)]
+
+
+def ledger(count: int) -> Ledger:
+    return Ledger(wanted(count), PATIENCE, SILENCE)
+
+
+def test_everything_is_asked_at_once_and_only_once_while_it_is_answered() -> None:
+    account, subscriptions = ledger(3), wanted(3)
+    assert account.due(0) == [tuple(subscriptions)]
+    assert account.asked("r1", subscriptions, 0) == subscriptions
+    assert account.due(PATIENCE - 1) == []
+    assert all(account.accepted(subscription, 1) for subscription in subscriptions)
+    assert not account.accepted(subscriptions[0], 2), "a second acknowledgement changes nothing"
+    assert account.settled
+    assert not account.proven
+    assert account.due(PATIENCE) == []
+
+
+def test_a_named_refusal_settles_one_and_the_unanswered_rest_is_asked_again_without_it() -> None:
+    account, (one, two, three) = ledger(3), wanted(3)
+    account.asked("r1", (one, two, three), 0)
+    assert account.refused("r1", two, "60018 no", 1) == [two]
+    assert account.refused("r1", two, "60018 no", 2) == [], "said once"
+    assert account.due(PATIENCE) == [(one, three)]
+    assert account.asked("r2", (one, three), PATIENCE) == [], "not for the first time"
+    account.accepted(one, PATIENCE + 1)
+    account.accepted(three, PATIENCE + 1)
+    assert account.settled
+    assert two not in account.due(HOUR)[0]
+    assert two in account.due(HOUR + 2)[0], "an instrument may come back"
+
+
+def test_unanswered_requests_are_repeated_ever_more_rarely() -> None:
+    account, (one,) = ledger(1), wanted(1)
+    now, pauses = 0, []
+    for number in range(5):
+        assert account.due(now) == [(one,)]
+        account.asked(f"r{number}", (one,), now)
+        pause = next(pause for pause in range(0, HOUR, SECOND) if account.due(now + pause))
+        pauses.append(pause // SECOND)
+        now += pause
+    assert pauses == [5, 10, 20, 40, 80]
+
+
+@given(st.integers(1, 40), st.data())
+def test_a_refusal_that_names_only_its_request_is_traced_to_its_culprits(count: int, data: st.DataObject) -> None:
+    """The venue refuses a whole request as soon as one bad subscription is in it, and does not say which."""
+    subscriptions = wanted(count)
+    bad = set(data.draw(st.lists(st.sampled_from(subscriptions), max_size=3)))
+    account, now, request = ledger(count), 0, 0
+    while not account.settled:
+        for group in account.due(now):
+            request += 1
+            account.asked(f"r{request}", group, now)
+            if bad & set(group):
+                account.refused(f"r{request}", None, "60012 Invalid request", now)
+            else:
+                for subscription in group:
+                    account.accepted(subscription, now)
+        now += PATIENCE << 7
+        assert request < 480, "within an hour's allowance"
+    assert {key for key, entry in account.entries.items() if entry.state == "refused"} == bad
+
+
+def test_data_is_worth_an_acknowledgement_and_proves() -> None:
+    account, (one, two) = ledger(2), wanted(2)
+    account.asked("r1", (one, two), 0)
+    assert account.data(one, 1)
+    assert not account.data(one, 2)
+    assert not account.data(None, 2)
+    assert not account.data(Subscription("books", "X"), 2)
+    assert not account.settled
+    account.refused("r1", two, "60018", 3)
+    assert account.settled
+    assert account.proven
+
+
+def test_a_silent_subscription_is_asked_again_and_a_dead_connection_is_seen() -> None:
+    account, (one, two) = ledger(2), wanted(2)
+    account.asked("r1", (one, two), 0)
+    account.accepted(one, 0)
+    account.accepted(two, 0)
+    account.data(two, SILENCE // 2)
+    assert account.due(SILENCE) == [(one,)]
+    account.asked("r2", (one,), SILENCE)
+    account.accepted(one, SILENCE)
+    assert not account.dead(3 * SILENCE), "the other one had data, and was not asked again"
+    account.asked("r3", (two,), 3 * SILENCE)
+    assert not account.dead(4 * SILENCE)
+    assert account.dead(5 * SILENCE)
+    account.data(one, 5 * SILENCE)
+    assert not account.dead(5 * SILENCE)
