@@ -11,7 +11,8 @@ import msgspec
 from pipeline.errors import DecodeError
 from pipeline.records import Candle, Clock, Coverage, DeadLetter, Gap, Instrument, Record, Trade
 from pipeline.steps import Entry, dead_letter
-from pipeline.timeframes import DAY, MINUTE, WIDTHS
+from pipeline.timeframes import DAY, MINUTE, SECOND, WIDTHS
+from store.copytext import LAST_SECOND
 
 OLDEST = 400 * DAY
 """A time further before its arrival is an error of somebody's: it would make partitions without end."""
@@ -192,7 +193,7 @@ def _sound_window(candle: Candle) -> Candle:
 
 
 def _check(time: int, received: int) -> None:
-    if not received - OLDEST <= time <= received + NEWEST:
+    if not (0 <= time <= LAST_SECOND * SECOND and received - OLDEST <= time <= received + NEWEST):
         raise DecodeError("time out of range", f"time {time}, received {received}")
 
 

@@ -16,6 +16,8 @@ CONNECT_TIMEOUT = 5
 APPLICATION = "prepare"
 _REFUSED = ("28", "3D", "42501")
 """SQLSTATEs (or their classes) of logins and rights that only the operator can mend."""
+_SIGNS = ("authentication failed", "pg_hba.conf", "no password supplied", 'role "', "invalid connection option")
+"""The same in words: libpq gives no SQLSTATE where a connection is refused."""
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,9 @@ def prepare(database_url: str) -> int:
         with _connect(database_url) as connection:
             return len(migrate(connection))
     except psycopg.Error as error:
-        code = error.sqlstate or ""
-        kind = SettingsError if code.startswith(_REFUSED) else ServerAway
+        code, words = error.sqlstate or "", str(error)
+        refused = code.startswith(_REFUSED) or any(sign in words for sign in _SIGNS)
+        kind = SettingsError if refused else ServerAway
         raise kind(f"the database cannot be made ready: {_first_line(error)}") from error
 
 
@@ -39,7 +42,6 @@ def _connect(database_url: str) -> psycopg.Connection[tuple[object, ...]]:
         return _open(database_url)
     except psycopg.OperationalError as error:
         name = str(conninfo_to_dict(database_url).get("dbname") or "")
-        # libpq gives no SQLSTATE for a refused login; the server's words are the only sign.
         if not name or f'database "{name}" does not exist' not in str(error):
             raise
     _create(database_url, name)

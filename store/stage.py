@@ -26,6 +26,7 @@ from store.postgres import Cursor, Database, PostgresAway
 from store.progress import Progress
 
 BLOCK_MS = 500
+FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 SLOW = 2.0
 """Seconds after which a write under way shows as waiting for Postgres."""
@@ -55,22 +56,26 @@ async def store_partition(
     while not stop.is_set():
         wire: Wire | None = None
         database: Database | None = None
+        loop: Loop | None = None
         try:
             database = await open_database()
             wire = await open_wire()
             loop = Loop(keys, wire, open_wire, database, progress, most_rows=most_rows, age=age)
             await loop.restore()
-            pause = 0.0
             await loop.run(stop)
         except StepRefused as error:
             progress.restored(keys.partition, str(error))
+            pause = FIRST_PAUSE
         except TooManyFaults as error:
             progress.waits(keys.partition, "operator", str(error))
             pause = LONGEST_PAUSE
         except ServerAway as error:
             away = "postgres" if isinstance(error, PostgresAway) else "redis"
             progress.waits(keys.partition, away, str(error))
-            pause = min(LONGEST_PAUSE, max(0.1, pause * 2))
+            # A server that takes connections but no rows (a full disk) is not asked ten times a second.
+            pause = (
+                FIRST_PAUSE if loop is not None and loop.batches else min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
+            )
         finally:
             if wire is not None:
                 await wire.close()
@@ -109,6 +114,7 @@ class Loop:
         self._writing: asyncio.Task[None] | None = None
         self._groups: dict[str, Command] = {}
         self._day_ahead = 0
+        self.batches = 0
 
     async def restore(self) -> None:
         """Takes the cursors from Postgres and makes the groups that show them in Redis."""
@@ -160,6 +166,7 @@ class Loop:
     async def _write(self, batch: Batch) -> None:
         await self._make_ahead()
         written = await self._database.write(self._keys.namespace, batch, self._bury)
+        self.batches += 1
         self._progress.written(batch, written)
         for stream, move in batch.moves.items():
             cursor = self._stored[stream] = Cursor(move.new, self._stored[stream].entries + move.entries)
@@ -242,8 +249,6 @@ def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
 
 
 async def _pause(seconds: float, stop: asyncio.Event) -> None:
-    if seconds <= 0:
-        return
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

@@ -52,7 +52,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- From when to when each instrument's trades were seen. An interval that has not ended reaches to what the
--- stream proves: the last frame on its connection, less the clock's uncertainty and a second of delay.
+-- stream proves: the last frame on its connection, less the clock's uncertainty and 3 s (trades may be a
+-- second late, and a hole in the numbers is written down only after 2 s).
 CREATE VIEW coverage_intervals AS
 WITH steps AS (
     SELECT c.instrument_id, c.state, c.time, c.partition, c.connection, c.timeframes, lead(c.time) OVER changes AS next_time
@@ -66,7 +67,7 @@ spans AS (
             least(
                 k.time - k.uncertainty / 1000 * interval '1 microsecond',
                 exact_time((k.connections ->> s.connection)::bigint)
-            ) - interval '1 second'
+            ) - interval '3 seconds'
                 + CASE WHEN k.connections ? s.connection THEN interval '0' END,
             s.time
         ) AS until

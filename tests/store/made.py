@@ -26,7 +26,7 @@ KEYS = Keys("test", "okx")
 
 
 def trade(sequence: int, **fields: Any) -> Trade:
-    time = NOON + sequence * SECOND // 10
+    time = NOON + sequence % 10_000_000 * SECOND // 10
     made = {
         "exchange": "okx",
         "market": "spot",
@@ -209,7 +209,8 @@ async def eventually(database_url: str, statement: str, wanted: Any, deadline: f
     end = asyncio.get_running_loop().time() + deadline
     while asyncio.get_running_loop().time() < end:
         try:
-            seen = (await asyncio.to_thread(query, database_url, statement))[0][0]
+            rows = await asyncio.to_thread(query, database_url, statement)
+            seen = rows[0][0] if rows else "no row"
         except psycopg.OperationalError as error:
             seen = error
         if seen == wanted:
