@@ -17,7 +17,7 @@ from pipeline.settings import Settings
 from pipeline.wire import Wire
 
 RETRY = 0.25
-RETRY_UNFIT = 10.0
+RETRY_UNFIT = 5.0
 PATIENCE = 30.0
 """Seconds after which stages that do not need Postgres start without it."""
 

@@ -129,4 +129,7 @@ class _Transport(xmlrpc.client.Transport):
         self._path, self._timeout = path, timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _Connection(self._path, self._timeout)
+        connection = _Connection(self._path, self._timeout)
+        # Where the transport looks for what to close.
+        self._connection = host, connection
+        return connection
