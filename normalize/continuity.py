@@ -179,11 +179,11 @@ class Continuity(msgspec.Struct):
         says nothing about what comes after it. Neither does one below those."""
         first, last = _span(trade)
         self.newest = time if self.newest is None else max(self.newest, time)
-        if time < opened or (self.early and last < self.early[-1][1]):
+        known = intervals.contains(self.early, first, last)
+        partly = not known and intervals.overlaps(self.early, first, last)
+        if time < opened or partly or (self.early and last < self.early[-1][1]):
             return self._known_early(trade, first, last)
-        known = intervals.overlaps(self.early, first, last)
-        self.first, self.next = (last if known else first), last + 1
-        self.since = time
+        self.first, self.next, self.since = first, last + 1, time
         return self._drop("duplicate") if known else self._pass(trade)
 
     def _take_next(self, trade: Trade, first: int, last: int, now: int, listed: int | None) -> Outcome:
