@@ -398,7 +398,7 @@ def _postgres_parts(environ: Mapping[str, str], file: SettingsFile) -> str | Non
     return f"postgresql://{login}@{host}:{environ.get('POSTGRES_PORT', '5432')}/{database}"
 
 
-_VARIABLES: dict[str, tuple[str, str]] = {
+VARIABLES: dict[str, tuple[str, str]] = {
     "LOG_LEVEL": ("logging", "level"),
     "HEALTH_CHECK_INTERVAL": ("collection_settings", "health_check_interval"),
     "MAX_SILENCE_DURATION": ("collection_settings", "max_silence_duration"),
@@ -409,7 +409,7 @@ _VARIABLES: dict[str, tuple[str, str]] = {
 
 
 def _override(file: SettingsFile, environ: Mapping[str, str]) -> SettingsFile:
-    for variable, (section, key) in _VARIABLES.items():
+    for variable, (section, key) in VARIABLES.items():
         if (value := environ.get(variable)) is None:
             continue
         current = getattr(file, section)

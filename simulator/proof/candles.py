@@ -84,10 +84,12 @@ class CandleCheck:
         return checked, faults
 
     def _dim_spans(self) -> Iterator[tuple[int, int]]:
-        """From each connection's end to the first trade after the next began: here a window may be partial."""
+        """From the last trade before each connection's end to the first after the next began: the times between which
+        fills may be missing, for all that the stored trades can tell. Here a window may be partial."""
         for border in self._link.borders:
+            before = max((trade.time for trade in self._held if trade.received < border.begun), default=border.ended)
             after = min((trade.received for trade in self._held if trade.received >= border.begun), default=None)
-            yield border.ended - SLACK, (self._terms.read if after is None else after + SLACK)
+            yield min(before, border.ended) - SLACK, (self._terms.read if after is None else after + SLACK)
 
     def _windows(self, timeframe: str) -> Iterator[Window]:
         width = WIDTHS[timeframe]

@@ -8,7 +8,6 @@ import pytest
 from simulator.proof.evidence import Border, Link
 from tests.demo.made import BEGUN, DELAY, ENDED, MS, OPENED, START, World, trade, world
 
-
 MISSED = 6
 """Fills of the border but for the last, which the next connection replays."""
 

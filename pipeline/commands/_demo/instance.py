@@ -1,0 +1,120 @@
+"""The demo's own instance: a fresh folder, settings of its own on free ports, and an environment without ours.
+
+It removes only what an earlier demo left in that very folder.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from pipeline import settings as settings_module
+from pipeline.errors import SettingsError
+from pipeline.servers.postgres import home_of
+from pipeline.settings import (
+    CollectionSettings,
+    ExchangeSettings,
+    PostgresSettings,
+    RedisSettings,
+    Settings,
+    SettingsFile,
+    TradingPair,
+)
+from pipeline.timeframes import TIMEFRAMES
+
+NAMESPACE = "sim"
+DATABASE = "tapeline_sim"
+RECONNECT = 0.5
+"""Seconds: the demo cuts connections on purpose and has no venue to be gentle to."""
+OTHERS = ("REDIS_", "DATABASE_", "POSTGRES_", "SUPERVISOR_")
+"""Beginnings of variables that would lead the demo to somebody's real servers."""
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """Where everything of one demo lies. `lock` is held while it runs."""
+
+    path: Path
+    lock: int
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "data_collection.json"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def truth(self) -> Path:
+        return self.path / "truth"
+
+
+def take_folder(project: Path) -> Folder:
+    """`var/demo` of the project, emptied; a temporary folder where that cannot be written. Raises SettingsError
+    when another demo runs there."""
+    path = project / "var" / "demo"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".gitignore").write_text("*\n")
+    except OSError:
+        path = Path(tempfile.mkdtemp(prefix="tapeline-demo-"))
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise SettingsError(f"another demo is running in {path}") from None
+    folder = Folder(path, lock)
+    clear(folder)
+    return folder
+
+
+def clear(folder: Folder) -> None:
+    """Removes what a demo wrote, also where links of its servers lead (see `pipeline.servers.folders`)."""
+    with contextlib.suppress(SettingsError):
+        settings = settings_module.load(folder.settings, {})
+        elsewhere = {home_of(settings), (settings.run_dir / "postgres").resolve(), settings.run_dir}
+        for place in elsewhere:
+            if not place.is_relative_to(folder.path) and "tapeline" in str(place):
+                shutil.rmtree(place, ignore_errors=True)
+    for name in ("state", "truth"):
+        shutil.rmtree(folder.path / name, ignore_errors=True)
+    for path in (folder.settings, folder.path / "up.log", folder.path / "simulator.log"):
+        path.unlink(missing_ok=True)
+
+
+def write_settings(folder: Folder, symbols: tuple[str, ...], ws_url: str, rest_url: str) -> Settings:
+    """Writes the settings file and returns what a process will make of it."""
+    redis_port, postgres_port = _free_ports(2)
+    pairs = tuple(TradingPair(symbol=symbol, timeframes=TIMEFRAMES) for symbol in symbols)
+    file = SettingsFile(
+        simulated=True,
+        state_dir="state",
+        exchanges={"okx": ExchangeSettings(trading_pairs=pairs, ws_url=ws_url, rest_url=rest_url)},
+        collection_settings=CollectionSettings(reconnect_delay=RECONNECT),
+        redis=RedisSettings(namespace=NAMESPACE, port=redis_port),
+        postgres=PostgresSettings(database=DATABASE, port=postgres_port),
+    )
+    folder.settings.write_bytes(settings_module.encode(file))
+    return settings_module.load(folder.settings, {})
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for the demo's processes: ours, without what would change its settings."""
+    ours = {settings_module.PATH_VARIABLE, settings_module.STATE_VARIABLE, *settings_module.VARIABLES}
+    return {name: value for name, value in environ.items() if name not in ours and not name.startswith(OTHERS)}
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of loopback that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

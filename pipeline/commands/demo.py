@@ -1,0 +1,254 @@
+"""`pipeline demo`: a simulated market, the whole pipeline, harm done to it, and the proof that nothing was lost."""
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import settings as settings_module
+from pipeline.commands._demo import instance, rows
+from pipeline.commands._demo.blows import Blows, plan
+from pipeline.commands._demo.children import Child
+from pipeline.commands._demo.instance import Folder
+from pipeline.commands._demo.market import Market
+from pipeline.commands._demo.settling import NotSettled, Settling
+from pipeline.commands._demo.view import View
+from pipeline.commands._options import DURATION
+from pipeline.errors import ServerAway
+from pipeline.reports import read_all
+from pipeline.stanzas import socket_of
+from pipeline.supervisor import Supervisor
+from pipeline.timeframes import TIMEFRAMES
+
+if TYPE_CHECKING:
+    from simulator.listings import Listing
+    from simulator.proof.verdict import Latency, Verdict
+
+SHORTEST = 20.0
+TICK = 0.1
+FAULTS_SHOWN = 20
+
+
+@click.command()
+@click.option("--for", "duration", type=DURATION, default="60s", show_default=True, help="How long the market runs.")
+@click.option("--json", "as_json", is_flag=True, help="Nothing but the line of JSON on stdout.")
+@click.option("--rate", default=100.0, show_default=True, type=click.FloatRange(1, 20_000), help="Fills a second.")
+@click.option("--symbols", default=0, type=click.IntRange(0, 500), help="Made pairs to add to the eleven named ones.")
+@click.option("--seed", default=1, show_default=True, help="The same seed prints the same market.")
+@click.option("--keep", is_flag=True, help="Leave data, logs and the truth log where they are.")
+def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, keep: bool) -> None:
+    """Run the whole pipeline on a simulated exchange, harm it, and prove that nothing was lost.
+
+    Connections are cut and processes killed while you watch. In the end every trade and every candle in Postgres is
+    compared with what the exchange printed; the last line of stdout is the result as JSON. Exit code 0: nothing
+    lost, doubled or wrong. Ctrl-C stops everything.
+
+    \b
+    Examples:
+      pipeline demo
+      pipeline demo --for 10m --rate 500 --symbols 50
+      pipeline demo --for 60s --json | jq .lost
+    """
+    if duration < SHORTEST:
+        raise click.UsageError(f"--for must be at least {SHORTEST:g}s: so long take the kills and the recoveries")
+    with _interruptible(), contextlib.ExitStack() as stack:
+        folder = instance.take_folder(settings_module.project_folder())
+        view = stack.enter_context(View(duration))
+        show = Show(folder, view, duration, stack)
+        show.open_market(rate, symbols, seed)
+        show.start()
+        show.run(random.Random(seed))
+        show.settle()
+        verdict, latency = show.judge()
+    _print(verdict, show, latency, as_json)
+    if keep or not verdict.good:
+        click.echo(f"data, logs and truth log are in {folder.path}", err=True)
+    else:
+        instance.clear(folder)
+    sys.exit(0 if verdict.good else 1)
+
+
+class Show:
+    """One demo from its market to its verdict. What it starts is stopped when `stack` is unwound."""
+
+    def __init__(self, folder: Folder, view: View, duration: float, stack: contextlib.ExitStack) -> None:
+        self._folder = folder
+        self._view = view
+        self._duration = duration
+        self._stack = stack
+        self._environ = instance.environment(os.environ)
+        self.unsettled: str | None = None
+
+    def open_market(self, rate: float, symbols: int, seed: int) -> None:
+        """Starts the simulator; knows then what it lists and where it listens."""
+        self.listings = _listings(symbols)
+        options = {"--rate": rate, "--symbols": symbols, "--seed": seed, "--truth": self._folder.truth}
+        arguments = ["simulate", "--json", *(str(part) for option in options.items() for part in option)]
+        self._simulator = Child("simulator", arguments, self._folder.path / "simulator.log", self._environ)
+        self._stack.callback(self._simulator.stop)
+        urls = self._simulator.first_line()
+        self._market = Market(urls["control_url"])
+        names = tuple(listing.symbol for listing in self.listings.values())
+        self.settings = instance.write_settings(self._folder, names, urls["ws_url"], urls["rest_url"])
+        self._view.say(f"a market of {len(names)} instruments prints {rate:g} fills a second (seed {seed})")
+
+    def start(self) -> None:
+        """Starts the product as `pipeline up` does and waits until it stores."""
+        from simulator.proof.verdict import Latency
+
+        self._latency = Latency()
+        arguments = ["-c", str(self._folder.settings), "up"]
+        self._product = Child("pipeline up", arguments, self._folder.path / "up.log", self._environ)
+        self._stack.callback(self._stop_product)
+        self._supervisor = Supervisor(socket_of(self.settings))
+        self._settling = Settling(self.settings, self._market, self._turn)
+        self._view.watch(self.settings)
+        self._settling.everything_runs(self._supervisor)
+        self._settling.everything_subscribed(self.listings)
+        self._settling.first_trades(self.listings)
+        self._view.say("everything runs, every instrument is collected")
+
+    def run(self, rng: random.Random) -> None:
+        """The time of the demo: blows fall, the view shows it."""
+        self.blows = Blows(plan(self._duration, rng), self._market, self._supervisor, self._view.say)
+        self._view.counts_down()
+        begun = time.monotonic()
+        while (elapsed := time.monotonic() - begun) < self._duration:
+            try:
+                self.blows.turn(elapsed)
+            except ServerAway as error:
+                self._view.say(str(error))
+            self._turn()
+            time.sleep(TICK)
+
+    def settle(self) -> None:
+        """Pauses the market, lets it print one last trade of everything, waits until all is stored."""
+        self._market.pause()
+        self._view.say("the market pauses; waiting until everything is stored")
+        try:
+            self._settling.everything_runs(self._supervisor)
+            self._settling.everything_subscribed(self.listings)
+            # After this trade no hole in the numbers can hide at the end.
+            for instrument in self.listings:
+                self._market.print_one(instrument)
+            self._settling.drained()
+        except NotSettled as error:
+            self.unsettled = str(error)
+            self._view.say(self.unsettled)
+        self._gather_latency()
+
+    def judge(self) -> "tuple[Verdict, Latency]":
+        """Reads Postgres, stops everything, compares."""
+        from simulator.proof.candles import Terms
+        from simulator.proof.verdict import verdict
+
+        stored, read_at = rows.read(self.settings), time.time_ns()
+        self._view.say("stopping everything")
+        self._stop_product()
+        self._simulator.stop()
+        self._view.say("comparing Postgres with what was printed")
+        found = list(rows.evidence(stored, self._folder.truth, self.listings))
+        last = [one.printed[-1].time for one in found if one.printed]
+        terms = Terms(
+            timeframes=TIMEFRAMES,
+            quiet_from=self.settings.file.collection_settings.quiet_from,
+            horizon=min(last),
+            read=read_at,
+        )
+        return verdict(found, terms), self._latency
+
+    def _turn(self) -> None:
+        """Between two waits: are the children alive, what do they report, show it."""
+        self._simulator.check()
+        self._product.check()
+        self._gather_latency()
+        self._view.turn()
+
+    def _gather_latency(self) -> None:
+        report = read_all(self.settings.heartbeat_dir).get("store-0")
+        if report is not None:
+            self._latency.add(report.started, report.details.get("latency_buckets") or ())
+
+    def _stop_product(self) -> None:
+        self._product.stop()
+
+
+def _listings(symbols: int) -> "dict[str, Listing]":
+    """The exchange's id to what the simulator lists."""
+    from simulator.listings import listings
+    from simulator.rows.okx import instrument_id
+
+    return {instrument_id(listing): listing for listing in listings(symbols)}
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """TERM and HUP end it as Ctrl-C does; once it is ending, nothing interrupts it."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        for one in caught:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in caught}
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+
+
+def _print(verdict: "Verdict", show: Show, latency: "Latency", as_json: bool) -> None:
+    """The table, what is wrong, and the line of JSON last."""
+    console = Console(stderr=as_json, soft_wrap=True)
+    console.print(_table(verdict))
+    for text in _findings(verdict, show):
+        console.print(text, markup=False, highlight=False)
+    click.echo(verdict.json(kills=show.blows.kills, disconnects=show.blows.cuts, latency=latency))
+
+
+def _table(verdict: "Verdict") -> Table:
+    table = Table(title="Postgres against the truth log (fills)", title_justify="left")
+    names = ("instrument", "before", "printed", "stored", "missed", "lost", "doubled", "candles", "wrong")
+    for name in names:
+        table.add_column(name, justify="left" if name == "instrument" else "right", no_wrap=True)
+    total = [0] * (len(names) - 1)
+    for line in verdict.lines:
+        one = line.account
+        counts = [
+            *(len(one.before), one.printed, line.stored, len(one.missed), len(one.lost)),
+            *(sum(row.fills for row in one.surplus), line.candles_checked, len(line.faults)),
+        ]
+        total = [sum(pair) for pair in zip(total, counts, strict=True)]
+        table.add_row(line.instrument, *map(str, counts))
+    table.add_section()
+    table.add_row("all", *map(str, total))
+    table.caption = (
+        "before: printed before its collection began; missed: printed while no connection was up, "
+        "known by number, their windows marked partial"
+    )
+    return table
+
+
+def _findings(verdict: "Verdict", show: Show) -> Iterator[str]:
+    """The first things that are wrong, one a line."""
+    if show.unsettled:
+        yield f"not settled: {show.unsettled}"
+    found: list[str] = []
+    for line in verdict.lines:
+        found += [f"{line.instrument}: fill {fill.id} of {fill.time} is lost" for fill in line.account.lost]
+        found += [f"{line.instrument}: row {row.id} of {row.time} is surplus" for row in line.account.surplus]
+        found += [f"{fault.instrument} {fault.timeframe} {fault.open_time}: {fault.reason}" for fault in line.faults]
+    yield from found[:FAULTS_SHOWN]
+    if len(found) > FAULTS_SHOWN:
+        yield f"… and {len(found) - FAULTS_SHOWN} more"
