@@ -112,12 +112,15 @@ def _verdict_file(settings: Settings) -> Path:
 
 def _programs(settings: Settings) -> tuple[dict[str, Program], str | None]:
     """What supervisord runs, and why that is not known."""
+    path = settings.run_dir / SOCKET_NAME
+    if not path.exists():
+        return {}, "supervisord is not running"
     try:
-        return Supervisor(settings.run_dir / SOCKET_NAME, timeout=ANSWER).programs(), None
+        return Supervisor(path, timeout=ANSWER).programs(), None
     except ServerAway as error:
-        if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
-            return {}, "supervisord is not running"
-        return {}, str(error)
+        # A socket that nobody listens on is what a killed supervisord leaves behind.
+        refused = isinstance(error.__cause__, ConnectionRefusedError)
+        return {}, "supervisord is not running" if refused else str(error)
     except Fault as fault:
         return {}, f"supervisord refuses: {fault.faultString}"
 

@@ -66,8 +66,8 @@ def streams(client: Client, settings: Settings) -> tuple[Stream, ...]:
             for command in (
                 ("XLEN", key),
                 ("XREVRANGE", key, "+", "-", "COUNT", 1),
-                ("MEMORY", "USAGE", key, "SAMPLES", 5),
-                ("XINFO", "GROUPS", key),
+                ("MEMORY USAGE", key, "SAMPLES", 5),
+                ("XINFO GROUPS", key),
             )
         ),
     )
@@ -152,11 +152,10 @@ def _persistent(client: Client, info: dict[str, Any]) -> bool | None:
     if info.get("aof_enabled"):
         return True
     try:
-        saves = call(client, "CONFIG", "GET", "save")
+        saves = call(client, "CONFIG GET", "save")
     except redis.exceptions.ResponseError:
         return None
-    values = saves.values() if isinstance(saves, dict) else saves[1::2]
-    return any(values)
+    return any(saves.values())
 
 
 def _dead(client: Client, keys: list[str], now: int) -> DeadLetters:

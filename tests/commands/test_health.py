@@ -1,0 +1,257 @@
+"""Every rule of the verdict: what breaks it, what it says, and what it leaves alone. Pure."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline import settings as settings_module
+from pipeline.facts import DeadLetters, Postgres, Process, Redis, Snapshot
+from pipeline.findings import CLOCK_SKEW, DISK_FREE, HEARTBEAT_LATE, RULES, START_GRACE
+from pipeline.health import Verdict, judge
+from pipeline.settings import CollectionSettings, RedisSettings, Settings, SettingsFile
+from tests.commands.conftest import CONNECTION, asked, details_of, report_of, seen
+
+NOW = 1_763_719_200_000_000_000
+SECOND = 1_000_000_000
+NAMES = ("redis", "postgres", "store-0", "aggregate-0", "normalize-okx", "ingest-okx", "watchdog")
+
+
+def given(**sections: Any) -> Settings:
+    file: SettingsFile = msgspec.structs.replace(settings_module.default_file(), **sections)
+    return settings_module.complete(file, Path("/srv/tapeline/config/data_collection.json"), {})
+
+
+def process(name: str, **changes: Any) -> Process:
+    report = None if name in ("redis", "postgres") else report_of(name, NOW)
+    well = Process(name=name, state="RUNNING", pid=7, started=NOW - 60 * SECOND, report=report)
+    return msgspec.structs.replace(well, **changes)
+
+
+def snapshot(*changed: Process, **changes: Any) -> Snapshot:
+    by_name = {name: process(name) for name in NAMES} | {one.name: one for one in changed}
+    well = Snapshot(
+        at=NOW,
+        supervisor_error=None,
+        processes=tuple(by_name.values()),
+        redis=Redis(version="9.1.2", used_memory=10, budget=100, policy="noeviction", persistent=True),
+        postgres=Postgres(bytes=1),
+        disk_free=2 * DISK_FREE,
+    )
+    return msgspec.structs.replace(well, **changes)
+
+
+def ingest(**details: Any) -> Process:
+    return with_report("ingest-okx", details=details_of("ingest-okx", NOW) | details)
+
+
+def normalize(**changes: Any) -> Process:
+    """BTC-USDT as normalize sees it, changed; ETH-USDT well."""
+    rows = {"BTC-USDT": seen("BTC-USDT", NOW, **changes), "ETH-USDT": seen("ETH-USDT", NOW)}
+    return with_report("normalize-okx", details={"partitions": {"okx": {"subscriptions": rows}}})
+
+
+def with_report(name: str, **changes: Any) -> Process:
+    return process(name, report=msgspec.structs.replace(report_of(name, NOW), **changes))
+
+
+def redis(**changes: Any) -> Snapshot:
+    return snapshot(redis=msgspec.structs.replace(snapshot().redis, **changes))
+
+
+def silent_everywhere() -> Process:
+    rows = {pair: seen(pair, NOW, last_message=NOW - 301 * SECOND) for pair in ("BTC-USDT", "ETH-USDT")}
+    return with_report("normalize-okx", details={"partitions": {"okx": {"subscriptions": rows}}})
+
+
+def old_beats() -> tuple[Process, ...]:
+    late = {"beat": NOW - HEARTBEAT_LATE - 1}
+    return tuple(
+        process(
+            name,
+            state=None,
+            report=None if name in ("redis", "postgres") else msgspec.structs.replace(report_of(name, NOW), **late),
+        )
+        for name in NAMES
+    )
+
+
+LINK = details_of("ingest-okx", NOW)["connections"][CONNECTION]
+STARTED_LONG_AGO = {"started": NOW - START_GRACE - 1}
+
+BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
+    "service_stopped": lambda: (snapshot(*old_beats(), supervisor_error="gone"), "service", None),
+    "too_many_failed_collectors": lambda: (
+        snapshot(*(process(name, state="FATAL") for name in NAMES[:4])),
+        "service",
+        None,
+    ),
+    "nothing_collected": lambda: (snapshot(process("ingest-okx", state="FATAL")), "service", None),
+    "supervisor_away": lambda: (snapshot(supervisor_error="gone"), "supervisord", None),
+    "not_running": lambda: (snapshot(process("store-0", state="EXITED")), "store-0", "store-0"),
+    "failing": lambda: (snapshot(process("store-0", state="BACKOFF")), "store-0", "store-0"),
+    "parked": lambda: (snapshot(process("store-0", state="EXITED", parked=True)), "store-0", "store-0"),
+    "hung": lambda: (snapshot(with_report("store-0", beat=NOW - HEARTBEAT_LATE - 1)), "store-0", "store-0"),
+    "starting": lambda: (snapshot(process("redis", state="STARTING")), "redis", "redis"),
+    "stopping": lambda: (snapshot(process("store-0", state="STOPPING")), "store-0", "store-0"),
+    "restarts": lambda: (snapshot(process("store-0", attempts=3)), "store-0", "store-0"),
+    "waiting": lambda: (snapshot(with_report("store-0", waiting_for="postgres")), "store-0", "store-0"),
+    "reconnecting": lambda: (
+        snapshot(ingest(connections={CONNECTION: LINK | {"attempts": 5}})),
+        CONNECTION,
+        "ingest-okx",
+    ),
+    "no_data": lambda: (snapshot(silent_everywhere()), "okx", "ingest-okx"),
+    "silent": lambda: (snapshot(normalize(last_message=NOW - 301 * SECOND)), "okx BTC-USDT", "ingest-okx"),
+    "refused": lambda: (snapshot(ingest(subscriptions=asked(BTC_USDT="refused"))), "okx BTC-USDT", "ingest-okx"),
+    "not_subscribed": lambda: (snapshot(ingest(subscriptions={})), "okx BTC-USDT", "ingest-okx"),
+    "open_gaps": lambda: (snapshot(normalize(open_gaps=2, missing=7)), "okx BTC-USDT", "normalize-okx"),
+    "clock_skew": lambda: (snapshot(ingest(clock_offset=-CLOCK_SKEW - 1)), "okx", "ingest-okx"),
+    "dead_letters": lambda: (redis(dead=DeadLetters(reasons={"bad size": 3})), "dead letters", None),
+    "redis_away": lambda: (snapshot(redis=Redis(error="refused")), "redis", "redis"),
+    "redis_memory": lambda: (redis(used_memory=61), "redis", "redis"),
+    "redis_evicts": lambda: (redis(policy="allkeys-lru"), "redis", "redis"),
+    "redis_version": lambda: (redis(version="6.2.14"), "redis", "redis"),
+    "redis_volatile": lambda: (redis(persistent=False), "redis", "redis"),
+    "postgres_away": lambda: (snapshot(postgres=Postgres(error="refused")), "postgres", "postgres"),
+    "disk": lambda: (snapshot(disk_free=DISK_FREE - 1), "disk", None),
+    "unexpected": lambda: (snapshot(process("ingest-kraken", expected=False)), "ingest-kraken", "ingest-kraken"),
+}
+
+NEARLY: dict[str, Callable[[], Snapshot]] = {
+    "half of the processes failed": lambda: snapshot(*(process(name, state="FATAL") for name in NAMES[:3])),
+    "a beat just in time": lambda: snapshot(with_report("store-0", beat=NOW - HEARTBEAT_LATE)),
+    "no report yet": lambda: snapshot(process("store-0", report=None, started=NOW - SECOND)),
+    "restarted less often": lambda: snapshot(process("store-0", attempts=2)),
+    "data just in time": lambda: snapshot(normalize(last_message=NOW - 300 * SECOND)),
+    "a small skew": lambda: snapshot(ingest(clock_offset=CLOCK_SKEW)),
+    "memory at the mark": lambda: redis(used_memory=60),
+    "no place to look": lambda: redis(persistent=None, policy=None),
+    "just enough disk": lambda: snapshot(disk_free=DISK_FREE),
+    "a server of the wrong sort of silence": lambda: snapshot(process("redis", report=None)),
+    "a stopped process nobody asked for": lambda: snapshot(
+        process("ingest-kraken", expected=False, state="STOPPED", report=None)
+    ),
+}
+HARMLESS = {"half of the processes failed": {"failing"}, "no report yet": {"starting"}}
+
+
+def test_every_rule_has_a_case() -> None:
+    assert set(BREAKS) == set(RULES)
+
+
+def test_all_well_is_healthy() -> None:
+    verdict = judge(snapshot(), given())
+    assert (verdict.status, verdict.reasons) == ("healthy", ())
+    assert {one.status for one in verdict.processes.values()} == {"running"}
+    assert verdict.since == NOW
+
+
+@pytest.mark.parametrize("code", BREAKS)
+def test_a_rule_finds_what_it_is_for(code: str) -> None:
+    broken, subject, process_name = BREAKS[code]()
+    verdict = judge(broken, given())
+    reason = next(reason for reason in verdict.reasons if reason.code == code)
+    assert (reason.subject, reason.process) == (subject, process_name)
+    assert reason.text
+    overall = RULES[code].overall
+    assert verdict.status == ("healthy" if overall == "notice" else overall) or code == "too_many_failed_collectors"
+    if process_name is not None:
+        level = RULES[code].process
+        assert verdict.processes[process_name].level == ("healthy" if level == "notice" else level)
+
+
+@pytest.mark.parametrize("case", NEARLY)
+def test_a_rule_leaves_alone_what_is_within_its_bound(case: str) -> None:
+    codes = {reason.code for reason in judge(NEARLY[case](), given()).reasons}
+    assert codes == HARMLESS.get(case, set())
+
+
+def test_more_than_half_failed_is_unhealthy() -> None:
+    broken, *_ = BREAKS["too_many_failed_collectors"]()
+    verdict = judge(broken, given())
+    assert verdict.status == "unhealthy"
+    assert verdict.reasons[0].code == "too_many_failed_collectors"
+    assert "4 of 7" in verdict.reasons[0].text
+
+
+def test_nothing_else_is_said_of_a_stopped_service() -> None:
+    broken, *_ = BREAKS["service_stopped"]()
+    verdict = judge(broken, given())
+    assert [reason.code for reason in verdict.reasons] == ["service_stopped"]
+    assert verdict.since == NOW - HEARTBEAT_LATE - 1
+    assert {one.status for one in verdict.processes.values()} == {"stopped"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"state": "STARTING"}, "starting"),
+        ({"state": "STOPPED"}, "stopped"),
+        ({"state": "EXITED"}, "stopped"),
+        ({"state": "FATAL"}, "error"),
+        ({"state": "EXITED", "parked": True}, "parked"),
+        ({"attempts": 3}, "degraded"),
+        ({}, "running"),
+    ],
+)
+def test_states_of_a_process(changed: dict[str, Any], status: str) -> None:
+    assert judge(snapshot(process("aggregate-0", **changed)), given()).processes["aggregate-0"].status == status
+
+
+def test_thresholds_come_from_the_settings() -> None:
+    quiet = given(collection_settings=CollectionSettings(max_silence_duration=10.0))
+    late = snapshot(normalize(last_message=NOW - 11 * SECOND))
+    assert "silent" in {reason.code for reason in judge(late, quiet).reasons}
+    assert judge(late, given()).status == "healthy"
+    careless = given(redis=RedisSettings(accept_eviction=True))
+    assert judge(redis(policy="allkeys-lru"), careless).status == "healthy"
+
+
+def test_gaps_of_the_ledger_count_when_normalize_knows_of_none() -> None:
+    found = snapshot(postgres=Postgres(bytes=1, open_gaps={("okx", "ETH-USDT"): 1}))
+    verdict = judge(found, given())
+    assert [(reason.code, reason.subject) for reason in verdict.reasons] == [("open_gaps", "okx ETH-USDT")]
+
+
+def test_a_pair_may_be_named_as_the_exchange_does() -> None:
+    pair = settings_module.TradingPair(symbol="btc-usdt-swap")
+    wanted = given(exchanges={"okx": settings_module.ExchangeSettings(trading_pairs=(pair,))})
+    row = seen("BTC-USDT-PERP", NOW)
+    both = (
+        with_report("normalize-okx", details={"partitions": {"okx": {"subscriptions": {"BTC-USDT-SWAP": row}}}}),
+        ingest(subscriptions=asked(BTC_USDT_SWAP="subscribed")),
+    )
+    assert judge(snapshot(*both), wanted).status == "healthy"
+
+
+def test_since_is_kept_while_the_status_stays() -> None:
+    first = judge(snapshot(disk_free=0), given())
+    later = msgspec.structs.replace(snapshot(disk_free=0), at=NOW + 5 * SECOND)
+    second = judge(later, given(), first)
+    assert (second.since, second.reasons[0].since, second.at) == (NOW, NOW, NOW + 5 * SECOND)
+    well = msgspec.structs.replace(snapshot(), at=NOW + 9 * SECOND)
+    assert judge(well, given(), second).since == NOW + 9 * SECOND
+
+
+def test_since_is_when_a_finding_began_where_that_is_known() -> None:
+    ended = process("store-0", state="EXITED", stopped=NOW - 40 * SECOND)
+    assert judge(snapshot(ended), given()).since == NOW - 40 * SECOND
+    seen_well = judge(msgspec.structs.replace(snapshot(), at=NOW - 10 * SECOND), given())
+    assert judge(snapshot(ended), given(), seen_well).since == NOW - 10 * SECOND
+
+
+def test_a_verdict_survives_its_file() -> None:
+    verdict = judge(snapshot(process("store-0", state="FATAL"), disk_free=0), given())
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+def test_the_table_of_the_docs_is_the_table_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "status.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\w+) \| (\w+) \| (.+) \|$", text, re.MULTILINE)
+    assert {code: (process, overall, when) for code, process, overall, when in rows} == {
+        code: tuple(rule) for code, rule in RULES.items()
+    }
