@@ -19,6 +19,7 @@ PROVISIONAL = 2 * SECOND
 NEWER = SECOND
 """A known number is a duplicate only if it is not newer than the newest trade by more than this."""
 MOST_HELD = 100
+MOST_DOUBTFUL = 1_000
 HELD_FOR = 60 * SECOND
 CONTIGUOUS = 3
 """So many trades in a row prove that the numbers began again."""
@@ -47,8 +48,8 @@ class Hole(msgspec.Struct):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A trade with a known number but a newer time. `doubtful`: newer by so little that it is a duplicate
-    unless others prove a new numbering."""
+    """A trade with a known number but a newer time. `doubtful`: newer by so little that it proves nothing, but
+    belongs to the new numbering if others prove one; a duplicate as soon as the old numbering goes on."""
 
     trade: Trade
     since: int
@@ -207,7 +208,10 @@ class Continuity(msgspec.Struct):
             self.holes.append(hole)
         self.next = last + 1
         self.newest = max(self.newest, time)
-        return self._pass(trade)
+        passed = self._pass(trade)
+        doubted = [held for held in self.held if held.doubtful and _time(held.trade) <= self.newest]
+        released = self._release(doubted) if doubted else Outcome()
+        return passed._replace(passed=passed.passed + released.passed, buried=released.buried)
 
     def _known(self, trade: Trade, first: int, last: int) -> Outcome:
         """Below next, in no hole, not newer: seen before, unless it is from before our start."""
@@ -249,12 +253,15 @@ class Continuity(msgspec.Struct):
         if any(_overlap(held.trade, first, last) for held in self.held):
             return self._drop("duplicate")
         self.held.append(Held(trade, now, doubtful))
-        waiting = sorted((held.trade for held in self.held), key=_span)
+        firm = sorted((held.trade for held in self.held if not held.doubtful), key=_span)
         relisted = not doubtful and None not in (listed, self.listed) and listed != self.listed
-        if relisted or _longest_run(waiting) >= CONTIGUOUS:
+        if relisted or _longest_run(firm) >= CONTIGUOUS:
+            waiting = sorted((held.trade for held in self.held), key=_span)
             self.held = []
             return self._begin(waiting, now, listed, "relisted" if relisted else "numbers began again")
-        return self._release(self.held[:1]) if len(self.held) > MOST_HELD else Outcome()
+        most = MOST_DOUBTFUL if doubtful else MOST_HELD
+        alike = [held for held in self.held if held.doubtful == doubtful]
+        return self._release(alike[:1]) if len(alike) > most else Outcome()
 
     def _release(self, ripe: list[Held]) -> Outcome:
         """Held trades leave: the doubtful ones as the duplicates they look like, the others to the dead letters."""

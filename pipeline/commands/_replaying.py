@@ -119,7 +119,7 @@ class ExchangeReplay:
         self._own_clock = survey.own_clock
         self._recording = Recording(load(exchange), survey.start.get(exchange.name, 0))
         self._normalize = Normalize(self._keys, exchange, candles)
-        self._aggregate = Aggregate(self._keys)
+        self._aggregate = Aggregate(self._keys, exchange.name)
         self._number = 0
         self._in_step(
             self._normalize, lambda step: self._normalize.learn(survey.instruments[exchange.name].values(), step)

@@ -232,10 +232,20 @@ def test_a_restart_in_a_busy_market_loses_nothing_of_its_first_second() -> None:
     feed = Feed()
     for number in range(1000, 1100):
         feed.take(number, number / 1000)
-    for number in range(1, 100):
-        feed.take(number, 1.1 + number / 1000)
-    assert feed.passed[100:] == [(1, number) for number in range(1, 100)]
+    for number in range(1, 500):
+        feed.take(number, 1.1 + number / 400)
+    assert feed.passed[100:] == [(1, number) for number in range(1, 500)]
     assert feed.state.duplicates == 0
+
+
+def test_a_second_connection_whose_times_differ_a_little_begins_no_epoch() -> None:
+    feed = Feed()
+    for number in range(1, 50):
+        feed.take(number, number)
+        feed.take(number, number + 0.5)
+    assert feed.passed == [(0, number) for number in range(1, 50)]
+    assert feed.state.duplicates == 48
+    assert len(feed.state.held) == 1
 
 
 def test_a_new_listing_time_needs_no_three() -> None:
@@ -377,8 +387,9 @@ def test_two_connections_across_a_restart_of_numbers_pass_every_trade_once(
     """The venue prints 1000…, pauses (ms), then prints restart…; a second connection brings all of it again, later."""
     printed: list[tuple[int, int, int]] = []
     at = 0
-    for position in range(before + after):
-        at += pause if position == before else steps[position]
+    for position in range(before + after + 3):
+        # Three at the end are later than a second after the old numbers' last: the proof.
+        at += pause if position == before else steps[position] if position < before + after else 1_100
         number = 1000 + position if position < before else restart + position - before
         printed.append((at, int(position >= before), number))
     arrivals = sorted([(t, 0, e, n, t) for t, e, n in printed] + [(t + lag, 1, e, n, t) for t, e, n in printed])
