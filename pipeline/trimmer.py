@@ -53,13 +53,14 @@ async def trim_forever(
 
 async def trim(wire: Wire, keys: Keys, promise: Promise) -> dict[str, int]:
     """Trims once; entries removed per stream."""
-    now = int(check((await wire.call(("TIME",)))[0])[0]) * 1000
+    seconds, microseconds = map(int, check((await wire.call(("TIME",)))[0]))
+    now = seconds * 1_000 + microseconds // 1_000
     short = await _memory_is_short(wire)
     removed: dict[str, int] = {}
     for kind, readers in READERS.items():
         stream = keys.stream(kind)
-        floor = await _read_by_all(wire, stream, readers)
-        if not readers or floor is None:
+        floor = await _read_by_all(wire, stream, readers) if readers else None
+        if floor is None:
             continue
         if not short:
             length = check((await wire.call(("XLEN", stream)))[0])

@@ -35,6 +35,8 @@ class Wire:
         """Connects (redis://, rediss://, unix://). Raises ServerAway. `timeout` in seconds."""
         options: dict[str, Any] = dict(parse_url(url))
         kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+        # No time-out of redis-py's own: ours spans a whole call, and theirs can swallow a cancellation on 3.11.
+        options["socket_timeout"] = None
         connection = kind(
             **options, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), decode_responses=False, protocol=2
         )

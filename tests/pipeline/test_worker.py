@@ -259,7 +259,7 @@ async def test_lag_is_seen_by_people(tmp_path: Path, redis_server: RedisServer) 
 async def test_trimming_waits_for_every_named_reader(tmp_path: Path, redis_server: RedisServer) -> None:
     await fill(redis_server.url)
     wire = await Wire.open(redis_server.url)
-    nothing = Promise(milliseconds=0, entries=0)
+    nothing = Promise(milliseconds=-1_000, entries=0)
     assert await trim(wire, KEYS, nothing) == {}
     async with worker(tmp_path, opener(redis_server.url)):
         await all_processed(redis_server.url)
