@@ -4,13 +4,17 @@ from collections import deque
 from collections.abc import Callable
 
 from ingest.feed import Rate
+from pipeline.timeframes import SECOND
+
+SLACK = SECOND // 4
 
 
 class Budget:
-    """At most `rate.count` in any `rate.period`."""
+    """At most `rate.count` in any `rate.period` and `slack` ns more: the exchange counts what arrives, and no two
+    requests take equally long to get there."""
 
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
+    def __init__(self, rate: Rate, slack: int = SLACK) -> None:
+        self._rate = Rate(rate.count, rate.period + slack)
         self._taken: deque[int] = deque()
 
     def reserve(self, now: int) -> int:

@@ -1,7 +1,8 @@
 """What the tests of ingest share: settings for a simulator and a Redis, short intervals, the raw stream read back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,34 @@ async def read_raw(url: str, partition: str = "okx", namespace: str = "sim") -> 
 
 def frames_of(entries: list[RawEntry]) -> list[Frame]:
     return [frame for entry in entries for frame in entry.frames]
+
+
+class MuteServer:
+    """A TCP server that accepts, reads and never answers. `accepted` is set by the first connection."""
+
+    def __init__(self) -> None:
+        self.accepted = asyncio.Event()
+        self.port = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["MuteServer"]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in self._writers:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self.accepted.set()
+        with contextlib.suppress(OSError):
+            await reader.read(-1)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

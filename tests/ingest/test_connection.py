@@ -21,7 +21,7 @@ from pipeline.frames import Frame, SubscriptionData
 from pipeline.timeframes import HOUR, SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
-from tests.ingest.conftest import DEADLINE, QUICK, eventually
+from tests.ingest.conftest import DEADLINE, QUICK, MuteServer, eventually
 from tests.servers import free_port
 
 BTC, ETH = "BTC-USDT", "ETH-USDT"
@@ -280,17 +280,9 @@ async def test_stop_ends_a_long_pause_at_once() -> None:
 
 
 async def test_stop_ends_a_handshake_that_hangs() -> None:
-    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.set()
-        await reader.read(-1)
-        writer.close()
-
-    accepted = asyncio.Event()
-    server = await asyncio.start_server(never, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, Fixture(f"ws://127.0.0.1:{port}/ws/v5").running():
+    async with MuteServer().running() as server, Fixture(f"ws://127.0.0.1:{server.port}/ws/v5").running():
         async with asyncio.timeout(DEADLINE):
-            await accepted.wait()
+            await server.accepted.wait()
 
 
 async def test_malformed_frames_are_passed_on_as_they_came(simulator: Simulator) -> None:
