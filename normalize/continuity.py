@@ -4,18 +4,17 @@ Pure: the stream's time and the trades are arguments. The struct is the saved st
 integers, the open holes and the trades that wait for proof that the venue's numbers began again.
 """
 
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from normalize import intervals
+from normalize.holes import Hole, any_missing, hole_with, news
 from normalize.intervals import Ranges
+from normalize.spans import longest_run, overlaps, span_of, time_of
 from pipeline.records import Trade
 from pipeline.timeframes import SECOND
 
-PROVISIONAL = 2 * SECOND
-"""A hole younger than this in stream time is reordering or a joining connection, not yet a gap."""
 NEWER = SECOND
 """A known number is a duplicate only if it is not newer than the newest trade by more than this."""
 MOST_HELD = 100
@@ -30,21 +29,6 @@ LEAP = 1_000_000
 """More numbers than PRINTS_PER_SECOND x elapsed time + LEAP are a new numbering, not a gap."""
 
 Dropped = Literal["duplicate", "overlap"]
-
-
-class Hole(msgspec.Struct):
-    """Numbers `first`…`last` of `epoch` were jumped over at stream time `since`. `remaining` is what has not come
-    since; `told`: it is in the ledger; `changed`: the ledger does not know yet what came."""
-
-    epoch: int
-    first: int
-    last: int
-    from_time: int
-    to_time: int
-    since: int
-    remaining: Ranges
-    told: bool = False
-    changed: bool = False
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -109,7 +93,7 @@ class Continuity(msgspec.Struct):
     @property
     def missing(self) -> int:
         """Numbers known to be missing."""
-        return sum(intervals.count(hole.remaining) for hole in (*self.holes, *self.old_holes))
+        return sum(hole.missing for hole in (*self.holes, *self.old_holes))
 
     @property
     def complete_since(self) -> int | None:
@@ -128,11 +112,11 @@ class Continuity(msgspec.Struct):
         `now` is stream time, `opened` the exchange's time at which the trade's connection opened,
         `listed` the instrument's listing time as known now.
         """
-        time = _time(trade)
+        time = time_of(trade)
         self.listed = listed if self.listed is None else self.listed
         if self.next is None or self.newest is None:
             return self._start(trade, time, opened)
-        first, last = _span(trade)
+        first, last = span_of(trade)
         if self._of_previous_epoch(first, time):
             return self._take_previous(trade, first, last)
         if first >= self.next:
@@ -141,7 +125,7 @@ class Continuity(msgspec.Struct):
             return self._drop("overlap")
         if time > self.newest + NEWER:
             return self._hold(trade, now, listed, doubtful=False)
-        if hole := self._hole_with(self.holes, first, last):
+        if hole := hole_with(self.holes, first, last):
             return self._fill(hole, trade, first, last)
         if time > self.newest:
             return self._hold(trade, now, listed, doubtful=True)
@@ -156,19 +140,15 @@ class Continuity(msgspec.Struct):
         """As `expire`, for all: the stream ends."""
         return self._release(list(self.held))
 
-    def changed_holes(self, now: int) -> Iterable[Hole]:
+    def changed_holes(self, now: int) -> list[Hole]:
         """Holes whose news the ledger lacks, in order; afterwards they count as told, and filled ones are gone.
 
         A hole is told once it is PROVISIONAL old; one filled before that never is: it was reordering.
         """
-        news = []
-        for hole in (*self.old_holes, *self.holes):
-            if (hole.told and hole.changed) or (not hole.told and hole.remaining and now - hole.since >= PROVISIONAL):
-                news.append(msgspec.structs.replace(hole, remaining=list(hole.remaining)))
-                hole.told, hole.changed = True, False
+        found = news((*self.old_holes, *self.holes), now)
         self.holes = [hole for hole in self.holes if hole.remaining]
         self.old_holes = [hole for hole in self.old_holes if hole.remaining]
-        return news
+        return found
 
     @property
     def first_number(self) -> int:
@@ -178,7 +158,7 @@ class Continuity(msgspec.Struct):
     def _start(self, trade: Trade, time: int, opened: int) -> Outcome:
         """Nothing is known yet. A trade older than its connection was replayed on subscribing: it passes, but
         says nothing about what comes after it. Neither does one below those."""
-        first, last = _span(trade)
+        first, last = span_of(trade)
         self.newest = time if self.newest is None else max(self.newest, time)
         known = intervals.contains(self.early, first, last)
         partly = not known and intervals.overlaps(self.early, first, last)
@@ -190,7 +170,7 @@ class Continuity(msgspec.Struct):
     def _take_next(self, trade: Trade, first: int, last: int, now: int, listed: int | None) -> Outcome:
         assert self.next is not None
         assert self.newest is not None
-        elapsed = max(0, _time(trade) - self.newest)
+        elapsed = max(0, time_of(trade) - self.newest)
         if first - self.next > PRINTS_PER_SECOND * elapsed // SECOND + LEAP:
             return self._begin([trade], now, listed, "numbers leapt")
         return self._advance(trade, first, last, now)
@@ -199,7 +179,7 @@ class Continuity(msgspec.Struct):
         """At next, or above it with a hole between."""
         assert self.next is not None
         assert self.newest is not None
-        time = _time(trade)
+        time = time_of(trade)
         if first > self.next:
             if self._intervals() >= MOST_INTERVALS:
                 return self._refuse(trade)
@@ -209,7 +189,7 @@ class Continuity(msgspec.Struct):
         self.next = last + 1
         self.newest = max(self.newest, time)
         passed = self._pass(trade)
-        doubted = [held for held in self.held if held.doubtful and _time(held.trade) <= self.newest]
+        doubted = [held for held in self.held if held.doubtful and time_of(held.trade) <= self.newest]
         released = self._release(doubted) if doubted else Outcome()
         return passed._replace(passed=passed.passed + released.passed, buried=released.buried)
 
@@ -217,9 +197,7 @@ class Continuity(msgspec.Struct):
         """Below next, in no hole, not newer: seen before, unless it is from before our start."""
         if last < self.first_number:
             return self._known_early(trade, first, last)
-        partly = first < self.first_number or any(
-            intervals.overlaps(hole.remaining, first, last) for hole in self.holes
-        )
+        partly = first < self.first_number or any_missing(self.holes, first, last)
         return self._drop("overlap" if partly else "duplicate")
 
     def _known_early(self, trade: Trade, first: int, last: int) -> Outcome:
@@ -231,11 +209,6 @@ class Continuity(msgspec.Struct):
             return self._refuse(trade, "too many separate early trades")
         self.early = early
         return self._pass(trade)
-
-    @staticmethod
-    def _hole_with(holes: list[Hole], first: int, last: int) -> Hole | None:
-        """The hole in which all of first…last is missing."""
-        return next((hole for hole in holes if intervals.contains(hole.remaining, first, last)), None)
 
     def _fill(self, hole: Hole, trade: Trade, first: int, last: int) -> Outcome:
         rest = intervals.subtract(hole.remaining, first, last)
@@ -249,14 +222,14 @@ class Continuity(msgspec.Struct):
         return self._pass(trade, hole.epoch)
 
     def _hold(self, trade: Trade, now: int, listed: int | None, *, doubtful: bool) -> Outcome:
-        first, last = _span(trade)
-        if any(_overlap(held.trade, first, last) for held in self.held):
+        first, last = span_of(trade)
+        if any(overlaps(held.trade, first, last) for held in self.held):
             return self._drop("duplicate")
         self.held.append(Held(trade, now, doubtful))
-        firm = sorted((held.trade for held in self.held if not held.doubtful), key=_span)
+        firm = sorted((held.trade for held in self.held if not held.doubtful), key=span_of)
         relisted = not doubtful and None not in (listed, self.listed) and listed != self.listed
-        if relisted or _longest_run(firm) >= CONTIGUOUS:
-            waiting = sorted((held.trade for held in self.held), key=_span)
+        if relisted or longest_run(firm) >= CONTIGUOUS:
+            waiting = sorted((held.trade for held in self.held), key=span_of)
             self.held = []
             return self._begin(waiting, now, listed, "relisted" if relisted else "numbers began again")
         most = MOST_DOUBTFUL if doubtful else MOST_HELD
@@ -270,7 +243,7 @@ class Continuity(msgspec.Struct):
         self.held = [held for held in self.held if held not in ripe]
         for held in ripe:
             if held.doubtful:
-                outcome = self._known(held.trade, *_span(held.trade))
+                outcome = self._known(held.trade, *span_of(held.trade))
                 passed.extend(outcome.passed)
                 buried.extend(outcome.buried)
             else:
@@ -286,10 +259,10 @@ class Continuity(msgspec.Struct):
         self.old_holes += self.holes
         self.previous_next, self.previous_newest = self.next, self.newest
         self.epoch, self.holes, self.early, self.held = self.epoch + 1, [], [], []
-        self.first, self.next, self.listed = _span(head)[0], _span(head)[0], listed
-        self.began = min(_time(trade) for trade in trades)
-        self.newest = _time(head)
-        parts = [self._advance(trade, *_span(trade), now) for trade in trades]
+        self.first, self.next, self.listed = span_of(head)[0], span_of(head)[0], listed
+        self.began = min(time_of(trade) for trade in trades)
+        self.newest = time_of(head)
+        parts = [self._advance(trade, *span_of(trade), now) for trade in trades]
         passed = tuple(trade for part in parts for trade in part.passed)
         buried = tuple(pair for part in parts for pair in part.buried)
         return Outcome(passed, NewEpoch(self.epoch, passed[0], before, reason), buried=buried)
@@ -301,7 +274,7 @@ class Continuity(msgspec.Struct):
         return time <= self.previous_newest or (first == self.previous_next and time <= self.began)
 
     def _take_previous(self, trade: Trade, first: int, last: int) -> Outcome:
-        if hole := self._hole_with(self.old_holes, first, last):
+        if hole := hole_with(self.old_holes, first, last):
             return self._fill(hole, trade, first, last)
         if first == self.previous_next:
             self.previous_next = last + 1
@@ -329,28 +302,3 @@ class Continuity(msgspec.Struct):
         """Exactness before freshness: what cannot be remembered does not pass."""
         self.refused += 1
         return Outcome(buried=((reason, trade),))
-
-
-def _time(trade: Trade) -> int:
-    return trade.received if trade.time is None else trade.time
-
-
-def _span(trade: Trade) -> tuple[int, int]:
-    """First and last number the record covers."""
-    return (trade.sequence if trade.first_sequence is None else trade.first_sequence), trade.sequence
-
-
-def _overlap(trade: Trade, first: int, last: int) -> bool:
-    low, high = _span(trade)
-    return low <= last and first <= high
-
-
-def _longest_run(trades: list[Trade]) -> int:
-    """Length of the longest run of records without a hole between them; the trades are sorted."""
-    longest = run = 0
-    following: int | None = None
-    for trade in trades:
-        first, last = _span(trade)
-        run = run + 1 if first == following else 1
-        longest, following = max(longest, run), last + 1
-    return longest

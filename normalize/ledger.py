@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from normalize import intervals
-from normalize.continuity import Hole, NewEpoch
+from normalize.continuity import NewEpoch
 from normalize.coverage import Change
+from normalize.holes import Hole
 from pipeline.records import CandleSettings, Coverage, Gap, Instrument
 
 
 def gap(instrument: Instrument, hole: Hole, time: int | None, received: int) -> Gap:
     """The hole as it now stands. `time` is the exchange's clock at this change, `received` the host's."""
-    missing = intervals.count(hole.remaining)
+    missing = hole.missing
     return Gap(
         **_named(instrument),
         time=time,

@@ -16,15 +16,12 @@ from normalize.state import State, count
 from pipeline.errors import ContractBroken, DecodeError
 from pipeline.exchanges import Exchange
 from pipeline.frames import VERSION, ClockData, Frame, SubscriptionData, unpack
-from pipeline.records import CandleSettings, Clock, Gap, Instrument, Trade, encode
+from pipeline.records import CandleSettings, Clock, Gap, Instrument, encode
 from pipeline.steps import Entry, Step, dead_letter
 from pipeline.streams import Keys
 from pipeline.timeframes import DAY
 
 NAME = "normalize"
-GONE_AFTER = 7 * DAY
-"""State of an instrument is dropped so long after its expiry."""
-
 _CLOCK = msgspec.json.Decoder(ClockData)
 _SUBSCRIPTION = msgspec.json.Decoder(SubscriptionData)
 
@@ -40,6 +37,7 @@ class Normalize:
         self._exchange = exchange.name
         self._mapper = load(exchange)
         self._candles = candles
+        self._forgets = True
         self._state = State({})
         self._entry = b""
         self._step = Step(keys, NAME)
@@ -78,9 +76,10 @@ class Normalize:
     def learn(self, instruments: Iterable[Instrument], step: Step) -> None:
         """Takes instruments that are not known yet, from lists that come later in a recording."""
         self._step = step
-        for instrument in instruments:
-            if instrument.instrument not in self._state.instruments:
-                self._list(instrument)
+        known = self._state.instruments
+        self._list([found for found in instruments if found.instrument not in known], 0)
+        # A recording may go back in time: a contract that has ended can be traded further on.
+        self._forgets = False
 
     def finish(self, step: Step) -> None:
         """The stream ends (replay): connections close, young holes become gaps, held trades go."""
@@ -224,12 +223,12 @@ class Normalize:
             count(state.stream.control, reading.control)
         for fault in reading.faults:
             self._bury(fault, frame.data, received, frame.conn)
-        for instrument in reading.instruments:
-            self._list(instrument)
+        if reading.instruments:
+            self._list(reading.instruments, received)
         newest: dict[str, int] = {}
         for trade in reading.trades:
             name = trade.instrument
-            self._know(trade)
+            state.catalogue.know(trade)
             seen = state.continuity.setdefault(name, Continuity())
             listed = state.instruments[name].listed
             opened = connection.opened if connection else received
@@ -260,44 +259,14 @@ class Normalize:
         if seen.busy:
             self._state.busy.add(name)
 
-    def _know(self, trade: Trade) -> None:
-        """A spot pair traded before any list named it: what its id says is kept, but not emitted as the venue's."""
-        if trade.instrument in self._state.instruments:
-            return
-        base, _, quote = trade.instrument.partition("-")
-        self._keep(
-            Instrument(
-                exchange=trade.exchange,
-                market=trade.market,
-                symbol=trade.symbol,
-                instrument=trade.instrument,
-                time=None,
-                received=trade.received,
-                base=base,
-                quote=quote,
-                status="not listed yet",
-            )
-        )
-
-    def _keep(self, instrument: Instrument) -> None:
-        self._state.symbols[instrument.symbol] = instrument.instrument
-        self._state.instruments[instrument.instrument] = instrument
-        self._state.changed_instruments.add(instrument.instrument)
-
-    def _list(self, instrument: Instrument) -> None:
-        """Emits an instrument at first sight and when something about it changed."""
-        state = self._state
-        known = state.instruments.get(instrument.instrument)
-        owner = state.symbols.get(instrument.symbol, instrument.instrument)
-        if known is not None:
-            instrument = msgspec.structs.replace(instrument, symbol=known.symbol)
-        elif owner != instrument.instrument:
-            # A symbol is unique for good: who comes second keeps the venue's own name.
-            instrument = msgspec.structs.replace(instrument, symbol=instrument.instrument)
-        if known is not None and msgspec.structs.replace(instrument, received=known.received) == known:
-            return
-        self._keep(instrument)
-        self._step.emit("instrument", instrument)
+    def _list(self, instruments: Iterable[Instrument], received: int) -> None:
+        """Emits instruments at first sight and when something about them changed; old ones leave the state."""
+        for instrument in instruments:
+            if (record := self._state.catalogue.take(instrument)) is not None:
+                self._step.emit("instrument", record)
+        if self._forgets:
+            for name in self._state.catalogue.gone(received):
+                self._state.forget(name)
 
     def _covered(self, changes: Iterable[Change], received: int) -> None:
         for change in changes:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from normalize.catalogue import Catalogue
 from normalize.continuity import Continuity
 from normalize.coverage import Connection, Cover, Evidence
 from pipeline.records import Instrument
@@ -46,11 +47,23 @@ class State:
         self.evidence.connections = dict(_fields(saved, b"connection:", Connection))
         self.evidence.covers = dict(_fields(saved, b"cover:", Cover))
         self.continuity = dict(_fields(saved, b"continuity:", Continuity))
-        self.instruments = dict(_fields(saved, b"instrument:", Instrument))
-        self.symbols = {record.symbol: name for name, record in self.instruments.items()}
+        self.catalogue = Catalogue(dict(_fields(saved, b"instrument:", Instrument)))
         self.busy = {name for name, state in self.continuity.items() if state.busy}
         self.changed_continuity: set[str] = set()
-        self.changed_instruments: set[str] = set()
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """What is known of each instrument, by the venue's id."""
+        return self.catalogue.instruments
+
+    def forget(self, instrument: str) -> None:
+        """Drops all that is known of an instrument."""
+        self.catalogue.forget(instrument)
+        self.continuity.pop(instrument, None)
+        self.evidence.covers.pop(instrument, None)
+        self.busy.discard(instrument)
+        self.changed_continuity.add(instrument)
+        self.evidence.changed_covers.add(instrument)
 
     def save(self, step: Step) -> None:
         """Adds what changed since the last call to the step. Same changes, same order, whatever the hash order."""
@@ -59,7 +72,7 @@ class State:
         _save(step, "connection", evidence.changed_connections, evidence.connections.get)
         _save(step, "cover", evidence.changed_covers, evidence.covers.get)
         _save(step, "continuity", self.changed_continuity, self.continuity.get)
-        _save(step, "instrument", self.changed_instruments, self.instruments.get)
+        _save(step, "instrument", self.catalogue.changed, self.instruments.get)
 
 
 def count(counters: dict[str, int], name: str) -> None:

@@ -13,10 +13,10 @@ from normalize.continuity import (
     MOST_EARLY,
     MOST_HELD,
     MOST_INTERVALS,
-    PROVISIONAL,
     Continuity,
     Outcome,
 )
+from normalize.holes import PROVISIONAL
 from pipeline.records import Trade
 
 SECOND = 1_000_000_000

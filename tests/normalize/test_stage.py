@@ -152,6 +152,16 @@ def test_a_symbol_belongs_to_the_first_that_has_it() -> None:
     assert symbols == ["BTC-USD_UM-PERP", "BTC-USD_UM-SWAP2", "BTC-USD_UM-SWAP2"]
 
 
+def test_dated_contracts_leave_the_state_a_week_after_their_end() -> None:
+    expired = OPTION | {"expTime": str(T0 // 1_000_000)}
+    early, late = listing(expired, SWAP), listing(SWAP, at=7 * 86_400 + 1)
+    traded = data(fill(5, 1, "BTC-USD-261225-90000-C"), at=1.1)
+    before, after = run(early, *started(traded)), run(early, *started(traded), late)
+    assert sum(b"261225" in field for field in before.state) == 3
+    assert not any(b"261225" in field for field in after.state)
+    assert any(b"BTC-USDT-SWAP" in field for field in after.state)
+
+
 def test_trades_of_derivatives_need_their_instrument() -> None:
     swap = data(fill(5, 1, "BTC-USDT-SWAP", sz="3"), at=1.1)
     unknown = run(*started(swap))

@@ -1,0 +1,71 @@
+"""The instruments of one partition: what is known of each, and whose a symbol is. Pure."""
+
+import msgspec
+
+from pipeline.records import Instrument, Trade
+from pipeline.timeframes import DAY
+
+GONE_AFTER = 7 * DAY
+"""A dated contract is forgotten so long after its expiry: its id never comes again."""
+
+
+class Catalogue:
+    """`instruments` by the venue's id; `changed` are the ids whose saved state is out of date."""
+
+    def __init__(self, instruments: dict[str, Instrument]) -> None:
+        self.instruments = instruments
+        self.changed: set[str] = set()
+        self._owners = {record.symbol: name for name, record in instruments.items()}
+
+    def take(self, instrument: Instrument) -> Instrument | None:
+        """The record to emit, or None when nothing about the instrument is new but the time it was received."""
+        known = self.instruments.get(instrument.instrument)
+        owner = self._owners.get(instrument.symbol, instrument.instrument)
+        if known is not None:
+            instrument = msgspec.structs.replace(instrument, symbol=known.symbol)
+        elif owner != instrument.instrument:
+            # A symbol is unique for good: who comes second keeps the venue's own name.
+            instrument = msgspec.structs.replace(instrument, symbol=instrument.instrument)
+        if known is not None and msgspec.structs.replace(instrument, received=known.received) == known:
+            return None
+        self._keep(instrument)
+        return instrument
+
+    def know(self, trade: Trade) -> None:
+        """A spot pair traded before any list named it: what its id says is kept, but is not the venue's word."""
+        if trade.instrument in self.instruments:
+            return
+        base, _, quote = trade.instrument.partition("-")
+        self._keep(
+            Instrument(
+                exchange=trade.exchange,
+                market=trade.market,
+                symbol=trade.symbol,
+                instrument=trade.instrument,
+                time=None,
+                received=trade.received,
+                base=base,
+                quote=quote,
+                status="not listed yet",
+            )
+        )
+
+    def gone(self, now: int) -> list[str]:
+        """Dated contracts that ended long before host time `now`."""
+        return sorted(
+            name
+            for name, instrument in self.instruments.items()
+            if instrument.market in ("future", "option")
+            and instrument.expiry is not None
+            and instrument.expiry + GONE_AFTER < now
+        )
+
+    def forget(self, name: str) -> None:
+        """Drops the instrument and frees its symbol."""
+        self._owners.pop(self.instruments.pop(name).symbol, None)
+        self.changed.add(name)
+
+    def _keep(self, instrument: Instrument) -> None:
+        self._owners[instrument.symbol] = instrument.instrument
+        self.instruments[instrument.instrument] = instrument
+        self.changed.add(instrument.instrument)
