@@ -50,6 +50,17 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; a reader of our output that has what it wants (`pipeline tail trade | head`) is no error."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes once more at its end: that must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(GOOD)
+        return answer
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -62,7 +73,6 @@ class Commands(click.Group):
         """Runs the command and ends the process with its exit code."""
         try:
             code = super().main(args, prog_name or "pipeline", complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         except click.ClickException as error:
@@ -70,10 +80,6 @@ class Commands(click.Group):
             sys.exit(error.exit_code)
         except TapelineError as error:
             _fail(error)
-        except BrokenPipeError:
-            # The reader of our output has what it wanted (`pipeline tail trade | head`).
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(GOOD)
         sys.exit(code if isinstance(code, int) else GOOD)
 
 

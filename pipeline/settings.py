@@ -254,8 +254,9 @@ def complete(file: SettingsFile, path: Path, environ: Mapping[str, str] = os.env
 
 
 def redacted(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
+    """The URL (or libpq's `key=value` words) without its password, even one that holds an unescaped `@`."""
+    hidden = re.sub(r"(//[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(password\s*=\s*)('(?:\\.|[^'])*'|[^&\s]+)", r"\1***", hidden, flags=re.IGNORECASE)
 
 
 def schema() -> dict[str, Any]:

@@ -102,16 +102,21 @@ def _write(path: Path, text: bytes, force: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(text)
         try:
-            if force:
-                os.replace(fresh, path)
-            else:
-                os.link(fresh, path)
+            _put(fresh, path, force)
         finally:
             fresh.unlink(missing_ok=True)
-    except FileExistsError:
-        raise SettingsError(f"{path} is there already and was kept; --force replaces it") from None
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _put(fresh: Path, path: Path, force: bool) -> None:
+    if force:
+        os.replace(fresh, path)
+        return
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        raise SettingsError(f"{path} is there already and was kept; --force replaces it") from None
 
 
 def _collected(file: settings.SettingsFile) -> list[str]:

@@ -1,0 +1,93 @@
+"""`pipeline gaps` on the real ledger."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+from store.prepare import prepare
+from tests.commands.conftest import Instance
+from tests.commands.test_status import insert_gap
+
+
+@pytest.fixture
+def ledger(away: Instance, database_url: str) -> Instance:
+    """Two gaps, one of them closed; Redis is not needed."""
+    away.environment["DATABASE_URL"] = database_url
+    prepare(database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO instruments (exchange, instrument, symbol)"
+            " VALUES ('okx', 'BTC-USDT-SWAP', 'BTC-USDT-PERP'), ('okx', 'ETH-USDT', NULL)"
+        )
+        insert_gap(connection, from_sequence=10, state="closed")
+        insert_gap(connection, from_sequence=20, state="shrunk")
+        connection.execute("UPDATE trade_gaps SET received = now() - interval '2 days' WHERE from_sequence = 10")
+    return away
+
+
+def listed(ledger: Instance, *arguments: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(ledger.run("gaps", "--json", *arguments).stdout)
+    return rows
+
+
+def test_open_gaps_are_1(ledger: Instance) -> None:
+    result = ledger.run("gaps")
+    assert result.exit_code == 1
+    assert "okx BTC-USDT-PERP  20-24" in result.stdout
+    assert "2 gaps, 1 open with 4 trades missing" in result.stdout.replace("\n           ", " ")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_all_closed_is_0(ledger: Instance, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE trade_gaps SET state = 'closed', remaining = '{}'")
+    assert ledger.run("gaps").exit_code == 0
+    result = ledger.run("gaps", "--open")
+    assert (result.exit_code, result.stdout) == (0, "no gaps\n")
+
+
+def test_json_says_which_numbers_are_missing(ledger: Instance) -> None:
+    row = next(row for row in listed(ledger) if row["state"] == "shrunk")
+    assert (row["from_sequence"], row["to_sequence"]) == (20, 24)
+    assert (row["missing"], row["remaining"]) == (4, [[20, 22], [24, 24]])
+    assert row["from_time"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        ([], {10, 20}),
+        (["--open"], {20}),
+        (["--exchange", "OKX"], {10, 20}),
+        (["--exchange", "kraken"], set()),
+        (["--symbol", "btc-usdt-perp"], {10, 20}),
+        (["--symbol", "BTC-USDT-SWAP"], {10, 20}),
+        (["--symbol", "ETH-USDT"], set()),
+        (["--since", "24h"], {20}),
+        (["-n", "1"], {20}),
+    ],
+)
+def test_filters(ledger: Instance, arguments: list[str], numbers: set[int]) -> None:
+    assert {row["from_sequence"] for row in listed(ledger, *arguments)} == numbers
+
+
+def test_a_limit_says_that_it_cut(ledger: Instance) -> None:
+    result = ledger.run("gaps", "-n", "1")
+    assert "more than 1 match" in result.stderr
+    assert result.exit_code == 1
+
+
+def test_every_field_is_documented(ledger: Instance) -> None:
+    from tests.commands.test_status import DOCS
+
+    section = DOCS.read_text().split("## `gaps --json`")[1]
+    assert all(f"`{field}`" in section for field in listed(ledger)[0])
+
+
+def test_a_database_without_a_ledger_is_no_clean_bill(away: Instance, database_url: str) -> None:
+    away.environment["DATABASE_URL"] = database_url
+    result = away.run("gaps")
+    assert result.exit_code == 1
+    assert "no ledger of gaps yet" in result.stderr
