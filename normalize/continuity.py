@@ -188,10 +188,12 @@ class Continuity(msgspec.Struct):
             self.holes.append(hole)
         self.next = last + 1
         self.newest = max(self.newest, time)
-        passed = self._pass(trade)
         doubted = [held for held in self.held if held.doubtful and time_of(held.trade) <= self.newest]
-        released = self._release(doubted) if doubted else Outcome()
-        return passed._replace(passed=passed.passed + released.passed, buried=released.buried)
+        passed = self._pass(trade)
+        if not doubted:
+            return passed
+        released = self._release(doubted)
+        return Outcome(passed.passed + released.passed, buried=released.buried)
 
     def _known(self, trade: Trade, first: int, last: int) -> Outcome:
         """Below next, in no hole, not newer: seen before, unless it is from before our start."""

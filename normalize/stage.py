@@ -206,7 +206,10 @@ class Normalize:
         state = self._state
         for name in sorted(state.busy):
             seen = state.continuity[name]
-            self._took(name, seen.expire(now), received, None)
+            held = len(seen.held)
+            expired = seen.expire(now)
+            if len(seen.held) != held:
+                self._took(name, expired, received, None)
             for hole in seen.changed_holes(now):
                 self._tell(ledger.gap(state.instruments[name], hole, state.stream.time, received))
                 state.changed_continuity.add(name)
