@@ -9,7 +9,7 @@ that is not ready, a time without a zone) or ServerAway (the server cannot be re
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, LiteralString, NamedTuple, Self
@@ -82,7 +82,7 @@ class Repository:
         with _clear_errors():
             return self._connection.execute(statement, values).fetchall()
 
-    def _each(self, statement: LiteralString, values: Sequence[object], chunk: int) -> Iterator[TupleRow]:
+    def _each(self, statement: LiteralString, values: Sequence[object], chunk: int) -> Generator[TupleRow]:
         """Rows by a cursor of the server's, `chunk` at a time: memory stays small however long the range is."""
         with _clear_errors(), self._connection.transaction(), self._connection.cursor(name="tapeline") as cursor:
             cursor.itersize = chunk

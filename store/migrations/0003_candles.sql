@@ -37,6 +37,8 @@ CREATE TABLE candles (
     )
 ) PARTITION BY LIST (timeframe);
 
+CREATE INDEX candles_not_whole ON candles (open_time, instrument_id) WHERE quality IN ('partial', 'repaired');
+
 CREATE TABLE candles_seconds PARTITION OF candles
     FOR VALUES IN ('1s', '5s', '10s', '15s', '30s') PARTITION BY RANGE (open_time);
 

@@ -101,8 +101,8 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 10000 AS $$
     covered AS (
         SELECT s.from_time, s.to_time, t.id, t.width,
                date_bin(t.width, greatest(s.from_time, $4), timestamptz 'epoch') AS first
-        FROM target t JOIN coverage_intervals s ON s.instrument_id = t.id
-        WHERE s.to_time > $4 AND s.from_time < $5 AND (s.timeframes IS NULL OR $3 = ANY (s.timeframes))
+        FROM target t CROSS JOIN coverage_intervals s
+        WHERE s.instrument_id = instrument_id($1, $2) AND s.to_time > $4 AND s.from_time < $5 AND (s.timeframes IS NULL OR $3 = ANY (s.timeframes))
     ),
     windows AS (
         SELECT v.id, v.width, w.open_time
@@ -117,7 +117,7 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 10000 AS $$
         WHERE NOT EXISTS (SELECT FROM stored s WHERE s.open_time = w.open_time)
           AND NOT EXISTS (
             SELECT FROM trade_gaps g
-            WHERE g.instrument_id = w.id AND (g.state <> 'closed' OR NOT isempty(g.remaining))
+            WHERE g.instrument_id = instrument_id($1, $2) AND (g.state <> 'closed' OR NOT isempty(g.remaining))
               AND g.from_time < w.open_time + w.width AND g.to_time >= w.open_time
           )
     ),
