@@ -3,6 +3,7 @@
 Only one keeper holds an instance. If the keeper itself is killed, collecting goes on without it.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -158,6 +159,10 @@ class Keeper:
                 # A stopped process cannot act on the signal of its parent's death.
                 _signal(pid, signal.SIGCONT if time.monotonic() < last else signal.SIGKILL)
             time.sleep(POLL)
+        # As the first process of a container we inherit what supervisord left.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         self._states.clear()
 
     def _leftovers(self) -> list[int]:

@@ -87,7 +87,7 @@ def command_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
-        return "" if sys.platform == "linux" else _ps(pid, "args")
+        return "" if sys.platform == "linux" else _ps(pid, "args=")
 
 
 def _status(pid: int) -> tuple[str, int]:
@@ -98,14 +98,13 @@ def _status(pid: int) -> tuple[str, int]:
     except (OSError, ValueError):
         if sys.platform == "linux":
             return "", 0
-        state, _, parent = _ps(pid, "stat=,ppid").partition(" ")
+        state, _, parent = _ps(pid, "stat=", "ppid=").partition(" ")
     return state[:1], int(parent.strip() or 0)
 
 
-def _ps(pid: int, columns: str) -> str:
-    return subprocess.run(
-        ["ps", "-o", f"{columns}=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout.strip()
+def _ps(pid: int, *columns: str) -> str:
+    options = [word for column in columns for word in ("-o", column)]
+    return subprocess.run(["ps", *options, "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _adopted() -> bool:

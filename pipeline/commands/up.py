@@ -25,7 +25,7 @@ from pipeline.stanzas import configuration, socket_of
 from pipeline.supervisor import Supervisor
 
 DETACH_DEADLINE = 90.0
-PORT_PATIENCE = 5.0
+PORT_PATIENCE = 2.0
 POLL = 0.1
 
 
@@ -45,7 +45,7 @@ def up(ctx: click.Context, duration: str | None, detach: bool) -> None:
       pipeline up --detach
     """
     length = seconds(duration) if duration else None
-    settings = _settings(ctx.obj)
+    settings = default_settings(ctx.obj)
     run_folder(settings)
     if detach:
         _detach(settings, duration)
@@ -59,7 +59,7 @@ def up(ctx: click.Context, duration: str | None, detach: bool) -> None:
     sys.exit(130 if ended_by == signal.SIGINT else 0)
 
 
-def _settings(given: Path | None) -> Settings:
+def default_settings(given: Path | None) -> Settings:
     """Loads them. Writes the default ones where nobody named a file and there is none."""
     path = settings_module.settings_path(given)
     named = given is not None or os.environ.get(settings_module.PATH_VARIABLE)

@@ -37,6 +37,10 @@ def private_folder(path: Path, account: Account | None = None) -> Path:
 def run_folder(settings: Settings) -> Path:
     """The folder of sockets, locks and heartbeats, made when absent. Raises SettingsError when it is another's."""
     private_folder(settings.run_dir)
+    outside = not settings.run_dir.is_relative_to(settings.state_dir)
+    if outside and settings.run_dir.lstat().st_uid != os.getuid():
+        # In a folder that everybody may write to, someone else could have made it first.
+        raise SettingsError(f"the folder {settings.run_dir} was made by user id {settings.run_dir.lstat().st_uid}")
     private_folder(settings.heartbeat_dir)
     return settings.run_dir
 
@@ -46,10 +50,27 @@ def home_for(settings: Settings, account: Account) -> Path:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     if reachable(settings.state_dir, account):
         return settings.state_dir
-    digest = hashlib.sha256(os.fsencode(settings.state_dir)).hexdigest()[:8]
-    home = SYSTEM / f"{settings.project.name}-{digest}"
-    home.mkdir(mode=0o755, parents=True, exist_ok=True)
-    return home
+    return _open_folder(_open_folder(SYSTEM) / _instance(settings))
+
+
+def short_folder(settings: Settings, home: Path) -> Path:
+    """A folder for sockets that every user may pass through: their whole path may have 103 bytes."""
+    if len(os.fsencode(home)) <= 70:
+        return home
+    return _open_folder(Path("/run" if Path("/run").is_dir() else "/var/run") / f"tapeline-{_instance(settings)[-8:]}")
+
+
+def _instance(settings: Settings) -> str:
+    """A name for the instance that no other has."""
+    return f"{settings.project.name}-{hashlib.sha256(os.fsencode(settings.state_dir)).hexdigest()[:8]}"
+
+
+def _open_folder(path: Path) -> Path:
+    """A folder of ours that others may enter, whatever the umask."""
+    if not path.is_dir():
+        path.mkdir(parents=True)
+        path.chmod(0o755)
+    return path
 
 
 def link(shown: Path, actual: Path) -> None:
@@ -67,12 +88,13 @@ def reachable_copy(package: Path, name: str) -> Path:
     """A copy of a server's package where every user can reach it, with the libraries it finds beside it."""
     target = SYSTEM / name
     if not (target / package.name).is_dir():
-        SYSTEM.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=SYSTEM))
-        fresh.chmod(0o755)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=_open_folder(SYSTEM)))
         for part in (package, package.with_name(f"{package.name}.libs")):
             if part.is_dir():
                 shutil.copytree(part, fresh / part.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
+        for path in (fresh, *fresh.rglob("*")):
+            # The original may have been installed for its owner alone.
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         try:
             fresh.rename(target)
         except OSError:

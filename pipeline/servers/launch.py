@@ -21,7 +21,7 @@ from pipeline.servers.account import Account
 
 LOCK_DEADLINE = 30.0
 """Seconds to wait for the last server on the same data; a child that rewrites its file may outlive it a while."""
-STUCK_AFTER = 5.0
+STUCK_AFTER = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def lock(path: Path, deadline: float = LOCK_DEADLINE) -> int:
         waited = time.monotonic() - begun
         if waited > deadline:
             raise SettingsError(f"{path} is locked: a server (pid {holder}) is running on the same data")
-        if waited > STUCK_AFTER and holder and parent_of(holder) == 1 and os.getppid() != 1:
+        if waited > STUCK_AFTER and holder and parent_of(holder) != os.getppid():
             # An orphan that was stopped cannot act on the signal of its parent's death.
             _continue(holder)
         time.sleep(0.1)

@@ -18,7 +18,7 @@ import msgspec
 from pipeline.errors import SettingsError
 from pipeline.servers.account import Account, choose, reachable
 from pipeline.servers.binary import Binary, find_postgres, write_record
-from pipeline.servers.folders import home_for, link, private_folder, reachable_copy, run_folder
+from pipeline.servers.folders import home_for, link, private_folder, reachable_copy, run_folder, short_folder
 from pipeline.servers.launch import Launch, check_port, lock
 from pipeline.settings import Settings
 
@@ -102,32 +102,22 @@ def _place(settings: Settings, account: Account) -> Place:
     home = home_for(settings, account)
     folder = private_folder(home / "postgres", account)
     shown_folder, shown_sockets = settings.state_dir / "postgres", run_folder(settings) / "postgres"
-    if home == settings.state_dir:
-        _let_pass(settings, account)
-    else:
+    _let_pass(settings, account)
+    if home != settings.state_dir:
         log.warning("user %s cannot reach %s: its data are in %s", account.name, settings.state_dir, folder)
         link(shown_folder, folder)
     if reachable(settings.run_dir, account):
         sockets = private_folder(shown_sockets, account)
     else:
-        sockets = private_folder(_near(home, account) / "sockets", account)
+        sockets = private_folder(short_folder(settings, home) / "sockets", account)
         link(shown_sockets, sockets)
     return Place(account=account, home=home, folder=folder, sockets=sockets)
 
 
 def _let_pass(settings: Settings, account: Account) -> None:
     """The run folder is ours and closed; another user's server only has to pass through it."""
-    if account.uid != os.getuid() and settings.run_dir.is_relative_to(settings.state_dir):
+    if account.uid != os.getuid() and reachable(settings.run_dir.parent, account):
         settings.run_dir.chmod(0o711)
-
-
-def _near(home: Path, account: Account) -> Path:
-    """A short folder for sockets: their whole path may have 107 bytes."""
-    if len(os.fsencode(home)) <= 70:
-        return home
-    short = Path("/run" if Path("/run").is_dir() else "/var/run") / f"tapeline-{home.name}"
-    short.mkdir(mode=0o755, exist_ok=True)
-    return short
 
 
 def _reachable_program(binary: Binary, account: Account) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.servers import RedisServer, wait_until
+from tests.servers import wait_until
 from tests.supervision.instance import STAGES, Instance
 
 
@@ -36,25 +36,6 @@ def test_it_starts_the_stages_in_order_and_they_stop_in_order(instance: Instance
     assert order == ["ingest-okx", "normalize-okx", "aggregate-0", "store-0"]
     assert supervisord.wait(30) == 0
     assert instance.our_pids() == []
-
-
-def test_a_hung_stage_is_killed_and_nobody_else_though_redis_is_away(
-    instance: Instance, redis_server: RedisServer
-) -> None:
-    instance.start_with_stand_ins()
-    before = instance.wait_running()
-    wait_until(lambda: instance.watched("normalize-okx").get("pid"), "the watchdog to report")
-    redis_server.pause()
-    os.kill(before["normalize-okx"], signal.SIGSTOP)
-    os.kill(before["ingest-okx"], signal.SIGKILL)
-    wait_until(lambda: instance.watched("ingest-okx")["restarts"] == 1, "the killed stage to be counted")
-    wait_until(lambda: instance.watched("normalize-okx")["restarts"] == 1, "the hung stage to be replaced", 60)
-    redis_server.resume()
-    after = instance.wait_running()
-    changed = {name for name in STAGES if after[name] != before[name]}
-    assert changed == {"normalize-okx", "ingest-okx"}
-    assert "hung" in instance.watched("normalize-okx")["reason"]
-    assert "hung" in (instance.folder / "supervisord.out").read_text(), "said where supervisord prints"
 
 
 def test_a_broken_stage_is_tried_more_and_more_slowly_and_comes_back(servers: dict[str, str]) -> None:
