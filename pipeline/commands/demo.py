@@ -23,7 +23,7 @@ from pipeline.commands._demo.market import Market
 from pipeline.commands._demo.settling import NotSettled, Settling
 from pipeline.commands._demo.view import View
 from pipeline.commands._options import DURATION
-from pipeline.errors import ServerAway
+from pipeline.errors import ServerAway, TapelineError
 from pipeline.reports import read_all
 from pipeline.stanzas import socket_of
 from pipeline.supervisor import Supervisor
@@ -31,7 +31,7 @@ from pipeline.timeframes import TIMEFRAMES
 
 if TYPE_CHECKING:
     from simulator.listings import Listing
-    from simulator.proof.verdict import Latency, Verdict
+    from simulator.proof.verdict import Verdict
 
 SHORTEST = 20.0
 TICK = 0.1
@@ -60,21 +60,33 @@ def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, k
     """
     if duration < SHORTEST:
         raise click.UsageError(f"--for must be at least {SHORTEST:g}s: so long take the kills and the recoveries")
-    with _interruptible(), contextlib.ExitStack() as stack:
-        folder = instance.take_folder(settings_module.project_folder())
-        view = stack.enter_context(View(duration))
-        show = Show(folder, view, duration, stack)
-        show.open_market(rate, symbols, seed)
-        show.start()
-        show.run(random.Random(seed))
-        show.settle()
-        verdict, latency = show.judge()
-    _print(verdict, show, latency, as_json)
+    folder = instance.take_folder(settings_module.project_folder())
+    try:
+        show, verdict = _perform(folder, duration, rate, symbols, seed)
+    except KeyboardInterrupt:
+        if not keep:
+            instance.clear(folder)
+        raise
+    except TapelineError:
+        click.echo(f"data and logs are in {folder.path}", err=True)
+        raise
+    _print(verdict, show, as_json)
     if keep or not verdict.good:
         click.echo(f"data, logs and truth log are in {folder.path}", err=True)
     else:
         instance.clear(folder)
     sys.exit(0 if verdict.good else 1)
+
+
+def _perform(folder: Folder, duration: float, rate: float, symbols: int, seed: int) -> "tuple[Show, Verdict]":
+    """From the market's opening to the verdict. When it returns or raises, nothing runs any more."""
+    with _interruptible(), contextlib.ExitStack() as stack:
+        show = Show(folder, stack.enter_context(View(duration)), duration, stack)
+        show.open_market(rate, symbols, seed)
+        show.start()
+        show.run(random.Random(seed))
+        show.settle()
+        return show, show.judge()
 
 
 class Show:
@@ -105,7 +117,7 @@ class Show:
         """Starts the product as `pipeline up` does and waits until it stores."""
         from simulator.proof.verdict import Latency
 
-        self._latency = Latency()
+        self.latency = Latency()
         arguments = ["-c", str(self._folder.settings), "up"]
         self._product = Child("pipeline up", arguments, self._folder.path / "up.log", self._environ)
         self._stack.callback(self._stop_product)
@@ -119,7 +131,8 @@ class Show:
 
     def run(self, rng: random.Random) -> None:
         """The time of the demo: blows fall, the view shows it."""
-        self.blows = Blows(plan(self._duration, rng), self._market, self._supervisor, self._view.say)
+        planned, heartbeats = plan(self._duration, rng), self.settings.heartbeat_dir
+        self.blows = Blows(planned, self._market, self._supervisor, heartbeats, self._view.say)
         self._view.counts_down()
         begun = time.monotonic()
         while (elapsed := time.monotonic() - begun) < self._duration:
@@ -146,7 +159,7 @@ class Show:
             self._view.say(self.unsettled)
         self._gather_latency()
 
-    def judge(self) -> "tuple[Verdict, Latency]":
+    def judge(self) -> "Verdict":
         """Reads Postgres, stops everything, compares."""
         from simulator.proof.candles import Terms
         from simulator.proof.verdict import verdict
@@ -164,7 +177,7 @@ class Show:
             horizon=min(last),
             read=read_at,
         )
-        return verdict(found, terms), self._latency
+        return verdict(found, terms)
 
     def _turn(self) -> None:
         """Between two waits: are the children alive, what do they report, show it."""
@@ -176,7 +189,7 @@ class Show:
     def _gather_latency(self) -> None:
         report = read_all(self.settings.heartbeat_dir).get("store-0")
         if report is not None:
-            self._latency.add(report.started, report.details.get("latency_buckets") or ())
+            self.latency.add(report.started, report.details.get("latency_buckets") or ())
 
     def _stop_product(self) -> None:
         self._product.stop()
@@ -197,6 +210,7 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, _: FrameType | None) -> None:
         for one in caught:
             signal.signal(one, signal.SIG_IGN)
+        click.echo("stopping everything", err=True)
         raise KeyboardInterrupt
 
     caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -208,17 +222,17 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, was)
 
 
-def _print(verdict: "Verdict", show: Show, latency: "Latency", as_json: bool) -> None:
+def _print(verdict: "Verdict", show: Show, as_json: bool) -> None:
     """The table, what is wrong, and the line of JSON last."""
     console = Console(stderr=as_json, soft_wrap=True)
     console.print(_table(verdict))
     for text in _findings(verdict, show):
         console.print(text, markup=False, highlight=False)
-    click.echo(verdict.json(kills=show.blows.kills, disconnects=show.blows.cuts, latency=latency))
+    click.echo(verdict.json(kills=show.blows.kills, disconnects=show.blows.cuts, latency=show.latency))
 
 
 def _table(verdict: "Verdict") -> Table:
-    table = Table(title="Postgres against the truth log (fills)", title_justify="left")
+    table = Table(title="Postgres against the truth log (fills)", title_justify="left", box=None, padding=(0, 1, 0, 0))
     names = ("instrument", "before", "printed", "stored", "missed", "lost", "doubled", "candles", "wrong")
     for name in names:
         table.add_column(name, justify="left" if name == "instrument" else "right", no_wrap=True)
@@ -231,12 +245,12 @@ def _table(verdict: "Verdict") -> Table:
         ]
         total = [sum(pair) for pair in zip(total, counts, strict=True)]
         table.add_row(line.instrument, *map(str, counts))
-    table.add_section()
     table.add_row("all", *map(str, total))
     table.caption = (
-        "before: printed before its collection began; missed: printed while no connection was up, "
-        "known by number, their windows marked partial"
+        "before: printed before collection began. missed: printed while no connection\n"
+        "was up; known by number, and their candles are marked partial."
     )
+    table.caption_justify = "left"
     return table
 
 

@@ -5,15 +5,18 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from pipeline.commands._demo.market import Market
 from pipeline.errors import ServerAway
+from pipeline.reports import read_all
 from pipeline.supervisor import Supervisor
 
 CUT = "cut"
-ROUND = (CUT, "store-0", "normalize-okx", "redis", CUT, "aggregate-0", "ingest-okx")
+SERVERS = ("redis", "postgres")
+ROUND = (CUT, "store-0", "normalize-okx", "redis", "postgres", CUT, "aggregate-0", "ingest-okx")
 """One of each; a long demo begins again."""
 BEGIN, END = 0.08, 0.85
 """Shares of the time between which blows fall: what comes after is for recovery in view."""
@@ -41,10 +44,18 @@ def plan(duration: float, rng: random.Random) -> list[Blow]:
 class Blows:
     """Deals what is due and remembers it. `say` is told of each blow and of each recovery."""
 
-    def __init__(self, planned: list[Blow], market: Market, supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        planned: list[Blow],
+        market: Market,
+        supervisor: Supervisor,
+        heartbeats: Path,
+        say: Callable[[str], None],
+    ) -> None:
         self._planned = planned
         self._market = market
         self._supervisor = supervisor
+        self._heartbeats = heartbeats
         self._say = say
         self._waiting: dict[str, tuple[int, float]] = {}
         self.kills = 0
@@ -58,11 +69,7 @@ class Blows:
                 self._cut()
             else:
                 self._kill(blow.what)
-        self._look_for_the_killed()
-
-    @property
-    def left(self) -> int:
-        return len(self._planned)
+        self._look_for_killed()
 
     def _cut(self) -> None:
         cut = self._market.cut()
@@ -79,15 +86,18 @@ class Blows:
         self._waiting[name] = (program.pid, time.monotonic())
         self._say(f"kill -9 {name} (pid {program.pid})")
 
-    def _look_for_the_killed(self) -> None:
+    def _look_for_killed(self) -> None:
         if not self._waiting:
             return
         try:
             programs = self._supervisor.programs()
         except ServerAway:
             return
-        for name, (pid, since) in list(self._waiting.items()):
-            program = programs[name]
-            if program.pid not in (0, pid) and program.state == "RUNNING":
+        reports = read_all(self._heartbeats)
+        for name, (killed, since) in list(self._waiting.items()):
+            pid, report = programs[name].pid, reports.get(name)
+            # Servers write no report; whether they answer is seen from those that work with them.
+            works = name in SERVERS or (report is not None and report.pid == pid and report.status == "running")
+            if pid not in (0, killed) and works:
                 del self._waiting[name]
-                self._say(f"{name} is back (pid {program.pid}) after {time.monotonic() - since:.1f} s")
+                self._say(f"{name} works again (pid {pid}) after {time.monotonic() - since:.1f} s")

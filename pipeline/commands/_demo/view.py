@@ -4,7 +4,6 @@ elsewhere. Always on stderr: stdout is for the result."""
 import contextlib
 import time
 from collections import deque
-from typing import Any
 
 import msgspec
 import psycopg
@@ -23,8 +22,15 @@ from pipeline.records import Candle
 from pipeline.settings import Settings
 from pipeline.snapshot import look
 from pipeline.streams import Keys
+from pipeline.timeframes import SECOND
 
+COLUMNS = ("symbol", "from", "open", "high", "low", "close", "volume", "trades", "quality")
+ONLY_WIDE = ("from", "trades")
+WIDE = 100
 EVENTS = 8
+OTHER_LINES = 22
+"""Lines that are not candles: headline, titles, processes, events."""
+FEWEST_CANDLES = 3
 LOOK = 1.0
 PLAIN_LINE = 10.0
 SHOWN = "5s"
@@ -80,6 +86,7 @@ class View:
         now = time.monotonic()
         if self._settings is None or now - self._looked < LOOK:
             return
+        self._told = self._told or now
         self._looked = now
         self._found = look(self._settings)
         self._candles = self._newest_candles(self._settings)
@@ -113,7 +120,7 @@ class View:
     def _summary(self) -> str:
         assert self._found is not None
         verdict = self._found[1]
-        reasons = ", ".join(reason.text for reason in verdict.reasons[:2])
+        reasons = ", ".join(f"{reason.subject} {reason.text}" for reason in verdict.reasons[:2])
         return f"{verdict.status}{f' ({reasons})' if reasons else ''}; {self._stored} trades in Postgres"
 
     def _draw(self) -> None:
@@ -140,11 +147,14 @@ class View:
         return text
 
     def _candle_table(self) -> Table:
+        wide = self._console.width >= WIDE
+        columns = COLUMNS if wide else tuple(name for name in COLUMNS if name not in ONLY_WIDE)
         table = Table(title=f"newest {SHOWN} candles", title_justify="left", box=None, pad_edge=False)
-        for name in ("symbol", "from", "open", "high", "low", "close", "volume", "trades", "quality"):
+        for name in columns:
             table.add_column(name, justify="left" if name in ("symbol", "quality") else "right", no_wrap=True)
-        for candle in self._candles:
-            table.add_row(*_cells(candle), style="" if candle.quality == "complete" else "yellow")
+        for candle in self._candles[: max(FEWEST_CANDLES, self._console.height - OTHER_LINES)]:
+            cells = _cells(candle)
+            table.add_row(*(cells[name] for name in columns), style="" if candle.quality == "complete" else "yellow")
         return table
 
     def _process_table(self, snapshot: Snapshot, verdict: Verdict) -> Table:
@@ -159,7 +169,16 @@ class View:
         return table
 
 
-def _cells(candle: Candle) -> tuple[Any, ...]:
-    at = time.strftime("%H:%M:%S", time.gmtime(candle.open_time // 1_000_000_000))
-    prices = (candle.open, candle.high, candle.low, candle.close)
-    return (candle.symbol, at, *prices, candle.volume[:12], str(candle.trades_count), candle.quality)
+def _cells(candle: Candle) -> dict[str, str]:
+    """Column to text."""
+    return {
+        "symbol": candle.symbol,
+        "from": time.strftime("%H:%M:%S", time.gmtime(candle.open_time // SECOND)),
+        "open": candle.open,
+        "high": candle.high,
+        "low": candle.low,
+        "close": candle.close,
+        "volume": candle.volume[:9],
+        "trades": str(candle.trades_count),
+        "quality": candle.quality,
+    }
