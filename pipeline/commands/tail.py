@@ -189,7 +189,9 @@ def _line(kind: str, record: dict[str, Any]) -> str:
         return f"{_time(record['received'])} {record['exchange']} {record['reason']}: {text.cut(record['frame'], 60)}"
     if kind == "clock":
         return f"{_time(record['received'])} {record['exchange']} exchange time {_time(record['time'])}"
-    return f"{_time(record['time'])} {record['exchange']} {record['symbol']} {_told(kind, record)}"
+    # Some records have no time of the exchange's (an instruments list): then it is when they came in.
+    when = _time(record["time"] or record["received"])
+    return f"{when} {record['exchange']} {record['symbol']} {_told(kind, record)}"
 
 
 def _told(kind: str, record: dict[str, Any]) -> str:

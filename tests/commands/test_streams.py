@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis as redis_client
 
-from pipeline.records import Clock, Coverage, DeadLetter, Trade, encode
+from pipeline.records import Clock, Coverage, DeadLetter, Instrument, Trade, encode
 from pipeline.streams import Keys, index_key
 from tests.commands.conftest import Instance
 from tests.servers import RedisServer
@@ -126,6 +126,23 @@ def test_tail_shows_controls_in_place(instance: Instance, client: Any) -> None:
     assert "okx BTC-USDT covered (open)" in covered
     assert covered.count("\n") == 2
     assert instance.run("tail", "coverage", "--no-follow", "--symbol", "ETH-USDT").stdout.count("\n") == 1
+
+
+def test_tail_of_a_record_without_a_time_of_its_own(instance: Instance, client: Any) -> None:
+    record = Instrument(
+        exchange="okx",
+        market="spot",
+        symbol="BTC-USDT",
+        instrument="BTC-USDT",
+        time=None,
+        received=NOW,
+        base="BTC",
+        quote="USDT",
+        status="live",
+    )
+    client.xadd(KEYS.stream("instrument"), {"symbol": "BTC-USDT", "data": encode(record)})
+    shown = instance.run("tail", "instrument", "--no-follow").stdout
+    assert shown == "2025-11-21 10:00:00.123 okx BTC-USDT spot live tick -\n"
 
 
 def test_tail_of_dead_letters(instance: Instance, client: Any) -> None:
