@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pipeline
+from pipeline.errors import SettingsError
 from pipeline.servers.fitness import Check
 
 DISTRIBUTION = "tapeline"
@@ -32,6 +33,13 @@ def check_import_names() -> list[Check]:
     home = Path(pipeline.__file__).parent.parent
     owners = importlib.metadata.packages_distributions()
     return [_check_name(name, home, owners.get(name, [])) for name in IMPORT_NAMES]
+
+
+def refuse_foreign_names() -> None:
+    """Raises SettingsError when one of our import names is another's."""
+    for check in check_import_names():
+        if check.level == "fail":
+            raise SettingsError(f"{check.text}: {check.advice}")
 
 
 def _check_name(name: str, home: Path, owners: list[str]) -> Check:

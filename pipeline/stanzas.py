@@ -16,9 +16,6 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.supervisor import SOCKET_NAME
 
-LONGEST_SOCKET = 92
-"""Bytes of a socket's path; supervisord adds a dot and its pid while it makes it, and 103 are safe everywhere."""
-
 
 def committed() -> Path:
     """The file as it came: in the checkout, or inside the installed package."""
@@ -73,8 +70,7 @@ def _fits(source: Path, settings: Settings) -> bool:
     """Whether the committed file means this very instance."""
     here = source.parent
     same_folders = settings.state_dir == here / "var" and settings.run_dir == here / "var" / "run"
-    same_programs = Path(sys.prefix) == here / ".venv"
-    return same_folders and same_programs and len(os.fsencode(socket_of(settings))) <= LONGEST_SOCKET
+    return same_folders and Path(sys.prefix) == here / ".venv"
 
 
 def _environment(environ: Mapping[str, str]) -> str:

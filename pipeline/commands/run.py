@@ -18,6 +18,7 @@ import uvloop
 from pipeline import settings as settings_module
 from pipeline.errors import ServerAway, SettingsError, TapelineError
 from pipeline.heartbeat import Heartbeat
+from pipeline.installation import refuse_foreign_names
 from pipeline.parent import fall_with_parent, name_process, watch_parent
 from pipeline.readiness import Readiness
 from pipeline.servers import launch, postgres, redis
@@ -142,6 +143,7 @@ def _settings_of_watchdog(given: Path | None) -> Settings:
     while True:
         try:
             settings = settings_module.load(given)
+            refuse_foreign_names()
             _check_instance(settings)
             return settings
         except SettingsError as error:

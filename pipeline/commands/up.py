@@ -12,7 +12,7 @@ import click
 from pipeline import settings as settings_module
 from pipeline.durations import seconds
 from pipeline.errors import ServerAway, SettingsError
-from pipeline.installation import check_import_names
+from pipeline.installation import refuse_foreign_names
 from pipeline.keeper import Keeper, detach
 from pipeline.servers.binary import find_postgres, find_redis
 from pipeline.servers.fitness import check_redis
@@ -73,9 +73,7 @@ def default_settings(given: Path | None) -> Settings:
 
 def _preflight(settings: Settings) -> None:
     """All that can be refused before anything starts. Raises SettingsError."""
-    for check in check_import_names():
-        if check.level == "fail":
-            raise SettingsError(f"{check.text}: {check.advice}")
+    refuse_foreign_names()
     if settings.redis_url is None:
         find_redis(record_of(settings))
         _wait_port(settings.file.redis.port, "redis.port")

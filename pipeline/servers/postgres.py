@@ -10,7 +10,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -41,14 +40,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return self.folder / "data"
 
 
-def prepare(settings: Settings, environ: Mapping[str, str] = os.environ) -> Launch:
+def prepare(settings: Settings) -> Launch:
     """Locks the data, chooses user and server, makes the data directory. Raises SettingsError."""
     lock(settings.state_dir / "postgres.lock")
     account = choose(settings.file.postgres.user, settings.state_dir / "postgres")
     check_port(settings.file.postgres.port, "postgres.port")
     place = _place(settings, account)
     record = place.home / "postgres.json"
-    binary = find_postgres(record, environ)
+    binary = find_postgres(record)
     program = _reachable_program(binary, account)
     if not place.data.exists():
         _initialize(place, program)

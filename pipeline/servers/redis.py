@@ -1,8 +1,6 @@
 """The private Redis: its folder, its configuration, its command. Rewrites redis.conf at every start."""
 
-import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.servers.binary import Binary, find_redis, write_record
@@ -16,11 +14,11 @@ def record_of(settings: Settings) -> Path:
     return settings.state_dir / "redis.json"
 
 
-def prepare(settings: Settings, environ: Mapping[str, str] = os.environ) -> Launch:
+def prepare(settings: Settings) -> Launch:
     """Locks the data, chooses the server, writes its configuration. Raises SettingsError."""
     data = settings.state_dir / "redis"
     lock(settings.state_dir / "redis.lock")
-    binary = find_redis(record_of(settings), environ)
+    binary = find_redis(record_of(settings))
     check_port(settings.file.redis.port, "redis.port")
     private_folder(data)
     run_folder(settings)
