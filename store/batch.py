@@ -71,6 +71,11 @@ class Batch:
     def entries(self) -> int:
         return sum(move.entries for move in self.moves.values())
 
+    @property
+    def holds_rows(self) -> bool:
+        """Whether there is more in it than the clock."""
+        return any((self.trades, self.candles, self.instruments, self.gaps, self.coverage, self.letters))
+
     def take(self, kind: str, stream: str, old: str, entries: Sequence[Entry]) -> None:
         """Adds entries of one stream, in order, read after `old`. `kind` as in streams.READERS."""
         for entry in entries:

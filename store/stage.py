@@ -31,6 +31,8 @@ LONGEST_PAUSE = 5.0
 SLOW = 2.0
 """Seconds after which a write under way shows as waiting for Postgres."""
 DAYS_AHEAD = 2
+IDLE_AGE = 1.0
+"""Seconds for which entries that make no row (a clock, four times a second) wait for one that does."""
 
 OpenWire = Callable[[], Awaitable[Wire]]
 OpenDatabase = Callable[[], Awaitable[Database]]
@@ -143,7 +145,11 @@ class Loop:
     async def _collect(self, stop: asyncio.Event) -> Batch | None:
         """What is there, and what comes within `age` of it, up to about `most_rows` entries."""
         batch = Batch(self._keys.partition)
+        now = asyncio.get_running_loop().time
+        patience = now() + IDLE_AGE
         await self._read(batch, self._most_rows, block=True)
+        while batch.moves and not batch.holds_rows and not stop.is_set() and now() < patience:
+            await self._read(batch, self._most_rows, block=True)
         if not batch.moves:
             return None
         if batch.entries < self._most_rows:

@@ -438,6 +438,18 @@ async def test_it_waits_for_the_schema(redis_url: str, database_url: str, tmp_pa
     await running.finish()
 
 
+async def test_clocks_alone_are_written_about_once_a_second(redis_url: str, database_url: str, tmp_path: Path) -> None:
+    running = start(redis_url, ready(database_url), tmp_path, age=0.001)
+    for number in range(20):
+        await publish(redis_url, [clock(NOON + number * SECOND)])
+    await eventually(database_url, "SELECT extract(epoch FROM time)::bigint FROM clocks", NOON // SECOND + 19)
+    assert running.heartbeat.report().details["batches"] < 10
+    await publish(redis_url, [clock(NOON + 30 * SECOND), trade(1)])
+    await eventually(database_url, COUNT, 1)
+    await running.finish()
+    assert query(database_url, "SELECT extract(epoch FROM time)::bigint FROM clocks") == [(NOON // SECOND + 30,)]
+
+
 async def test_stopping_writes_what_was_read(redis_url: str, database_url: str, tmp_path: Path) -> None:
     running = start(redis_url, ready(database_url), tmp_path, age=30.0)
     await publish(redis_url, [trade(number) for number in range(1, 101)])
