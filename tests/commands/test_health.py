@@ -122,7 +122,19 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
 }
 
 NEARLY: dict[str, Callable[[], Snapshot]] = {
-    "half of the processes failed": lambda: snapshot(*(process(name, state="FATAL") for name in NAMES[:3])),
+    "half of the processes failed": lambda: snapshot(
+        process("ingest-kraken"), *(process(name, state="FATAL") for name in NAMES[:4])
+    ),
+    "one ingest process of two failed": lambda: snapshot(process("ingest-kraken", state="FATAL")),
+    "the oldest good Redis": lambda: redis(version="7.0.15"),
+    "a refused pair has nothing to say": lambda: snapshot(
+        with_report(
+            "ingest-okx",
+            started=NOW - 301 * SECOND,
+            details=details_of("ingest-okx", NOW) | {"subscriptions": asked(BTC_USDT="refused")},
+        ),
+        normalize(last_message=None),
+    ),
     "a beat just in time": lambda: snapshot(with_report("store-0", beat=NOW - HEARTBEAT_LATE)),
     "no report yet": lambda: snapshot(process("store-0", report=None, started=NOW - SECOND)),
     "restarted less often": lambda: snapshot(process("store-0", attempts=2)),
@@ -136,7 +148,13 @@ NEARLY: dict[str, Callable[[], Snapshot]] = {
         process("ingest-kraken", expected=False, state="STOPPED", report=None)
     ),
 }
-HARMLESS = {"half of the processes failed": {"failing"}, "no report yet": {"starting"}}
+HARMLESS = {
+    "half of the processes failed": {"failing"},
+    "one ingest process of two failed": {"failing"},
+    "a refused pair has nothing to say": {"refused"},
+    "no report yet": {"starting"},
+}
+"""What each of them does say: the finding beside the one it is near to."""
 
 
 def test_every_rule_has_a_case() -> None:
