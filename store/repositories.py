@@ -9,21 +9,18 @@ that is not ready, a time without a zone) or ServerAway (the server cannot be re
 """
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, LiteralString, NamedTuple, Self
+from collections.abc import Iterator
+from datetime import datetime
+from typing import LiteralString, NamedTuple
 
-import psycopg
 from psycopg.rows import TupleRow
 
-from pipeline.errors import ServerAway, SettingsError
-from pipeline.records import Candle, Gap, Instrument, Market, Trade
+from pipeline.errors import SettingsError
+from pipeline.records import Candle, Gap, Instrument, Trade
 from pipeline.timeframes import WIDTHS
+from store.repository import Header, Repository, Time, moment
 
-Time = datetime | int
 CHUNK = 5_000
-CONNECT_TIMEOUT = 5
 
 
 class Interval(NamedTuple):
@@ -31,63 +28,6 @@ class Interval(NamedTuple):
 
     start: int
     end: int
-
-
-class _Header(NamedTuple):
-    number: int
-    exchange: str
-    market: Market
-    symbol: str
-    instrument: str
-
-    def fields(self) -> dict[str, Any]:
-        return {name: value for name, value in self._asdict().items() if name != "number"}
-
-
-class Repository:
-    """A connection (its own, by conninfo, or a given one, which it leaves open). Not for use by two threads."""
-
-    def __init__(self, source: str | psycopg.Connection[TupleRow]) -> None:
-        self._own = isinstance(source, str)
-        with _clear_errors():
-            if isinstance(source, str):
-                source = psycopg.connect(
-                    source, autocommit=True, connect_timeout=CONNECT_TIMEOUT, application_name="repository"
-                )
-        self._connection = source
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection if it is the repository's own."""
-        if self._own:
-            self._connection.close()
-
-    def _header(self, exchange: str, symbol: str) -> _Header:
-        found = self._all(
-            "SELECT id, exchange, market, symbol, instrument FROM instruments WHERE id = instrument_id(%s, %s)",
-            (exchange, symbol),
-        )
-        if not found:
-            raise SettingsError(f"nothing is stored of {symbol!r} on {exchange!r}")
-        return _Header(*found[0])
-
-    def _all(self, statement: LiteralString, values: Sequence[object]) -> list[TupleRow]:
-        with _clear_errors():
-            return self._connection.execute(statement, values).fetchall()
-
-    def _each(self, statement: LiteralString, values: Sequence[object], chunk: int) -> Generator[TupleRow]:
-        """Rows by a cursor of the server's, `chunk` at a time: memory stays small however long the range is."""
-        with _clear_errors(), self._connection.transaction(), self._connection.cursor(name="tapeline") as cursor:
-            cursor.itersize = chunk
-            cursor.execute(statement, values)
-            yield from cursor
 
 
 _TRADE: LiteralString = """
@@ -102,28 +42,28 @@ class RawTradeRepository(Repository):
 
     def between(self, exchange: str, symbol: str, start: Time, end: Time) -> list[Trade]:
         """The trades of [start, end), ordered by time and sequence."""
-        header = self._header(exchange, symbol)
-        rows = self._all(_TRADE + "FROM trades(%s, %s, %s, %s)", _range(header, start, end))
+        header = self.header(exchange, symbol)
+        rows = self.all(_TRADE + "FROM trades(%s, %s, %s, %s)", _range(header, start, end))
         return [_trade(header, row) for row in rows]
 
     def stream(self, exchange: str, symbol: str, start: Time, end: Time, *, chunk: int = CHUNK) -> Iterator[Trade]:
         """As `between`, one by one. The connection is busy until the iterator is used up or closed."""
-        header = self._header(exchange, symbol)
-        rows = self._each(_TRADE + "FROM trades(%s, %s, %s, %s)", _range(header, start, end), chunk)
+        header = self.header(exchange, symbol)
+        rows = self.each(_TRADE + "FROM trades(%s, %s, %s, %s)", _range(header, start, end), chunk)
         with contextlib.closing(rows):
             for row in rows:
                 yield _trade(header, row)
 
     def last(self, exchange: str, symbol: str, n: int = 1) -> list[Trade]:
         """The n newest trades, newest first."""
-        header = self._header(exchange, symbol)
-        rows = self._all(_TRADE + "FROM last_trades(%s, %s, %s)", (header.exchange, header.instrument, n))
+        header = self.header(exchange, symbol)
+        rows = self.all(_TRADE + "FROM last_trades(%s, %s, %s)", (header.exchange, header.instrument, n))
         return [_trade(header, row) for row in rows]
 
     def gaps(self, exchange: str, symbol: str, *, open_only: bool = False) -> list[Gap]:
         """The ledger's entries, oldest first. `open_only`: those with numbers that are still missing."""
-        header = self._header(exchange, symbol)
-        rows = self._all(
+        header = self.header(exchange, symbol)
+        rows = self.all(
             """
             SELECT epoch, from_sequence, to_sequence, (extract(epoch FROM from_time) * 1000000)::bigint * 1000,
                    (extract(epoch FROM to_time) * 1000000)::bigint * 1000, cause, state, reason, repaired,
@@ -139,8 +79,8 @@ class RawTradeRepository(Repository):
 
     def coverage(self, exchange: str, symbol: str) -> list[Interval]:
         """When the instrument's trades were seen, oldest first."""
-        header = self._header(exchange, symbol)
-        rows = self._all(
+        header = self.header(exchange, symbol)
+        rows = self.all(
             """
             SELECT (extract(epoch FROM from_time) * 1000000)::bigint * 1000,
                    (extract(epoch FROM to_time) * 1000000)::bigint * 1000
@@ -170,9 +110,9 @@ class MarketDataRepository(Repository):
 
         `fill` adds the windows that have no candle and provably no trade; such a candle was never received:
         its `received` is its `close_time`. Windows of which nothing is known stay left out."""
-        header = self._header(exchange, symbol)
+        header = self.header(exchange, symbol)
         values = _candle_range(header, timeframe, start, end, fill)
-        rows = self._all(_CANDLE + "FROM candles(%s, %s, %s, %s, %s, %s)", values)
+        rows = self.all(_CANDLE + "FROM candles(%s, %s, %s, %s, %s, %s)", values)
         return [_candle(header, timeframe, row) for row in rows]
 
     def stream(
@@ -187,17 +127,17 @@ class MarketDataRepository(Repository):
         chunk: int = CHUNK,
     ) -> Iterator[Candle]:
         """As `between`, one by one. The connection is busy until the iterator is used up or closed."""
-        header = self._header(exchange, symbol)
+        header = self.header(exchange, symbol)
         values = _candle_range(header, timeframe, start, end, fill)
-        rows = self._each(_CANDLE + "FROM candles(%s, %s, %s, %s, %s, %s)", values, chunk)
+        rows = self.each(_CANDLE + "FROM candles(%s, %s, %s, %s, %s, %s)", values, chunk)
         with contextlib.closing(rows):
             for row in rows:
                 yield _candle(header, timeframe, row)
 
     def last(self, exchange: str, symbol: str, timeframe: str, n: int = 1) -> list[Candle]:
         """The n newest candles, newest first."""
-        header = self._header(exchange, symbol)
-        rows = self._all(
+        header = self.header(exchange, symbol)
+        rows = self.all(
             _CANDLE
             + "FROM candles WHERE instrument_id = %s AND timeframe = %s ORDER BY candles.open_time DESC LIMIT %s",
             (header.number, _timeframe(timeframe), n),
@@ -206,7 +146,7 @@ class MarketDataRepository(Repository):
 
     def instruments(self, exchange: str) -> list[Instrument]:
         """The exchange's instruments as its list has them now; those it does not list are left out."""
-        rows = self._all(
+        rows = self.all(
             """
             SELECT market, symbol, instrument, (extract(epoch FROM valid_from) * 1000000)::bigint * 1000, base, quote,
                    status, settle, contract, contract_value::text, contract_currency, tick_size::text, lot_size::text,
@@ -224,7 +164,7 @@ class MarketDataRepository(Repository):
         return [Instrument(exchange=exchange.lower(), time=None, **dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _trade(header: _Header, row: TupleRow) -> Trade:
+def _trade(header: Header, row: TupleRow) -> Trade:
     number, sequence, price, size, side, first, epoch, fills, contracts, conditions, repaired, time, received = row
     return Trade(
         **header.fields(),
@@ -244,7 +184,7 @@ def _trade(header: _Header, row: TupleRow) -> Trade:
     )
 
 
-def _candle(header: _Header, timeframe: str, row: TupleRow) -> Candle:
+def _candle(header: Header, timeframe: str, row: TupleRow) -> Candle:
     names = (
         "open_time", "close_time", "received", "open", "high", "low", "close", "volume", "quote_volume", "buy_volume",
         "buy_quote_volume", "contracts", "trades_count", "first_id", "last_id", "quality", "revision", "missing",
@@ -252,7 +192,7 @@ def _candle(header: _Header, timeframe: str, row: TupleRow) -> Candle:
     return Candle(**header.fields(), time=row[1], timeframe=timeframe, **dict(zip(names, row, strict=True)))
 
 
-def _gap(header: _Header, row: TupleRow) -> Gap:
+def _gap(header: Header, row: TupleRow) -> Gap:
     names = (
         "epoch", "from_sequence", "to_sequence", "from_time", "to_time", "cause", "state", "reason", "repaired", "time",
         "received",
@@ -261,40 +201,17 @@ def _gap(header: _Header, row: TupleRow) -> Gap:
     return Gap(**header.fields(), remaining=remaining, **dict(zip(names, row[:-1], strict=True)))
 
 
-def _range(header: _Header, start: Time, end: Time) -> tuple[str, str, datetime, datetime]:
-    return header.exchange, header.instrument, _moment(start), _moment(end)
+def _range(header: Header, start: Time, end: Time) -> tuple[str, str, datetime, datetime]:
+    return header.exchange, header.instrument, moment(start), moment(end)
 
 
 def _candle_range(
-    header: _Header, timeframe: str, start: Time, end: Time, fill: bool
+    header: Header, timeframe: str, start: Time, end: Time, fill: bool
 ) -> tuple[str, str, str, datetime, datetime, bool]:
-    return header.exchange, header.instrument, _timeframe(timeframe), _moment(start), _moment(end), fill
+    return header.exchange, header.instrument, _timeframe(timeframe), moment(start), moment(end), fill
 
 
 def _timeframe(timeframe: str) -> str:
     if timeframe not in WIDTHS:
         raise SettingsError(f"there is no time frame {timeframe!r}; known are {', '.join(WIDTHS)}")
     return timeframe
-
-
-def _moment(time: Time) -> datetime:
-    """An aware datetime; nanoseconds are floored to whole microseconds."""
-    if isinstance(time, int):
-        return datetime.fromtimestamp(time // 1_000_000_000, UTC).replace(microsecond=time % 1_000_000_000 // 1000)
-    if time.tzinfo is None:
-        raise SettingsError(f"{time.isoformat()} names no time zone")
-    return time
-
-
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        raise ServerAway(f"Postgres: {_first_line(error)}") from error
-    except psycopg.Error as error:
-        raise SettingsError(f"the database is not one of ours, or is not ready: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -10,7 +10,8 @@ from pipeline.errors import ServerAway, SettingsError
 from pipeline.records import Candle, Gap, Trade
 from store.batch import Batch
 from store.postgres import Database
-from store.repositories import Interval, MarketDataRepository, RawTradeRepository, Repository
+from store.repositories import Interval, MarketDataRepository, RawTradeRepository
+from store.repository import Repository
 from tests.servers import PostgresServer, free_port
 from tests.store.made import (
     NOON,
