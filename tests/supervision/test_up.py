@@ -35,6 +35,15 @@ def instance() -> Iterator[Instance]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Instance]:
+    """One instance for the tests that break something and see it come back by itself."""
+    with Instance() as made:
+        begun = made.run("up", "--detach")
+        assert begun.returncode == 0, begun.stdout + begun.stderr + made.logs()
+        yield made
+
+
 @pytest.fixture
 def clone(instance: Instance) -> Path:
     """The instance's folder as a checkout: supervisord.conf, `.venv`, `var`."""
@@ -131,6 +140,12 @@ def test_up_and_down(instance: Instance) -> None:
     assert all(" watchdog " in line for line in shown.stdout.splitlines())
     with psycopg.connect(instance.settings.database_address()) as connection:
         assert connection.execute("SELECT count(*) FROM trades").fetchone() == (0,)
+    # Without its keeper collecting goes on.
+    running = instance.wait_running()
+    os.kill(int((instance.settings.run_dir / "up.lock").read_text()), signal.SIGKILL)
+    orphaned = instance.run("up")
+    assert (orphaned.returncode, "running already" in orphaned.stderr) == (2, True)
+    assert instance.wait_running() == running
     ended = instance.run("down")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert instance.our_pids() == []
@@ -141,28 +156,20 @@ def test_up_and_down(instance: Instance) -> None:
     assert (idle.returncode, "nothing is running" in idle.stdout) == (0, True)
 
 
-def test_a_killed_supervisord_leaves_nothing_and_the_keeper_brings_all_back(instance: Instance) -> None:
-    assert instance.run("up", "--detach").returncode == 0
-    before = instance.wait_running()
-    with redis.Redis.from_url(instance.settings.redis_address()) as client:
+def test_a_killed_supervisord_leaves_nothing_and_the_keeper_brings_all_back(shared: Instance) -> None:
+    before = shared.wait_running()
+    with redis.Redis.from_url(shared.settings.redis_address()) as client:
         client.set("kept", "yes")
     # One that cannot act on any signal but SIGKILL until it is continued.
     os.kill(before["store-0"], signal.SIGSTOP)
     os.kill(before["redis"], signal.SIGSTOP)
-    os.kill(instance.supervisor.pid(), signal.SIGKILL)
+    os.kill(shared.supervisor.pid(), signal.SIGKILL)
     wait_until(lambda: not any(alive(pid) for pid in before.values() if pid), "all of its processes to be gone", 60)
-    after = instance.wait_running()
+    after = shared.wait_running()
     assert not set(after.values()) & set(before.values())
-    with redis.Redis.from_url(instance.settings.redis_address()) as client:
+    with redis.Redis.from_url(shared.settings.redis_address()) as client:
         assert client.get("kept") == b"yes"
-    assert "SIGKILL" in (instance.settings.log_dir / "up.log").read_text()
-    # Without its keeper collecting goes on.
-    os.kill(int((instance.settings.run_dir / "up.lock").read_text()), signal.SIGKILL)
-    again = instance.run("up")
-    assert (again.returncode, "running already" in again.stderr) == (2, True)
-    assert instance.wait_running() == after
-    assert instance.run("down").returncode == 0
-    assert instance.our_pids() == []
+    assert "SIGKILL" in (shared.settings.log_dir / "up.log").read_text()
 
 
 def test_up_in_a_long_path_with_a_space() -> None:
@@ -192,14 +199,13 @@ def test_up_writes_settings_where_there_are_none_and_nobody_named_a_file(
     assert "BTC-USDT" in said
 
 
-def test_each_process_killed_is_back_by_itself(instance: Instance) -> None:
-    assert instance.run("up", "--detach").returncode == 0
-    before = instance.wait_running()
+def test_each_process_killed_is_back_by_itself(shared: Instance) -> None:
+    before = shared.wait_running()
     for name in (*NAMES, "redis"):
-        pid = instance.program(name).pid
+        pid = shared.program(name).pid
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: instance.program(name).pid not in (0, pid), f"{name} to be started again")  # noqa: B023
-    after = instance.wait_running()
+        wait_until(lambda: shared.program(name).pid not in (0, pid), f"{name} to be started again")  # noqa: B023
+    after = shared.wait_running()
     assert not {after[name] for name in NAMES} & {before[name] for name in NAMES}
     assert after["watchdog"] == before["watchdog"]
 
@@ -263,17 +269,17 @@ def test_up_refuses_bad_settings_and_a_mistyped_file(instance: Instance) -> None
     assert not mistyped.exists()
 
 
-def test_what_hangs_is_killed_and_nobody_else_though_redis_is_away_meanwhile(instance: Instance) -> None:
-    assert instance.run("up", "--detach").returncode == 0
-    before = instance.wait_running()
-    wait_until(lambda: instance.watched("ingest-okx").get("pid") == before["ingest-okx"], "the watchdog to look")
+def test_what_hangs_is_killed_and_nobody_else_though_redis_is_away_meanwhile(shared: Instance) -> None:
+    before = shared.wait_running()
+    wait_until(lambda: shared.watched("ingest-okx").get("pid") == before["ingest-okx"], "the watchdog to look")
     hung = {"redis", "normalize-okx"}
+    restarts = shared.watched("normalize-okx")["restarts"]
     for name in hung:
         os.kill(before[name], signal.SIGSTOP)
     for name in hung:
-        wait_until(lambda: instance.program(name).pid not in (0, before[name]), f"{name} to be replaced", 60)  # noqa: B023
-    after = instance.wait_running()
+        wait_until(lambda: shared.program(name).pid not in (0, before[name]), f"{name} to be replaced", 60)  # noqa: B023
+    after = shared.wait_running()
     assert {name for name in after if after[name] != before[name]} == hung
-    wait_until(lambda: instance.watched("normalize-okx")["restarts"] == 1, "the restart to be counted")
-    assert "hung" in instance.watched("normalize-okx")["reason"]
-    assert "normalize-okx: hung" in (instance.settings.log_dir / "supervisord.log").read_text()
+    wait_until(lambda: shared.watched("normalize-okx")["restarts"] == restarts + 1, "the restart to be counted")
+    assert "hung" in shared.watched("normalize-okx")["reason"]
+    assert "normalize-okx: hung" in (shared.settings.log_dir / "supervisord.log").read_text()
