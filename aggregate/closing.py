@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from aggregate.candles import candle, verdict
 from aggregate.saved import Header
-from aggregate.windows import KEPT, Frame, Windows
+from aggregate.windows import KEPT, NEVER, Frame, Windows
 from pipeline.records import Candle
 from pipeline.timeframes import SECOND
 
@@ -85,7 +85,7 @@ class Closing:
         while self.header.known >= windows.border:
             issued += self.advance(received)
         windows.unknown.doubt()
-        windows.roll(max((frame.traded[-1] + frame.width for frame in windows.frames if frame.traded), default=0))
+        windows.roll(NEVER)
         for frame in windows.frames:
             for start in list(frame.opens):
                 issued += self._decide(frame, start, received)

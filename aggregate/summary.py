@@ -14,7 +14,7 @@ from pipeline.instruments import EXACT, decimal_text
 from pipeline.records import Trade
 
 GREATEST = 20
-"""Prices, sizes and their product stay below 10^20 …"""
+"""Sizes, and sizes times prices, stay below 10^20 …"""
 FINEST = Decimal("1E+22")
 """… and are no finer than 10^-37, so that sums up to 10^22 are exact in 60 digits."""
 
@@ -53,7 +53,8 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
             price, size = Decimal(trade.price), Decimal(trade.size)
             quote = EXACT.multiply(price, size)
             contracts = None if trade.contracts is None else Decimal(trade.contracts)
-            usable = _usable(price) and _usable(size) and _usable(quote) and (contracts is None or _usable(contracts))
+            # What makes price or size no number makes their product none.
+            usable = _usable(quote) and _usable(size) and (contracts is None or _usable(contracts))
         except DecimalException as error:
             raise DecodeError("trade with an unusable number", f"{trade.price} x {trade.size}") from error
         if not usable:
