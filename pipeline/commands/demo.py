@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,13 @@ FAULTS_SHOWN = 20
 @click.option("--symbols", default=0, type=click.IntRange(0, 500), help="Made pairs to add to the eleven named ones.")
 @click.option("--seed", default=1, show_default=True, help="The same seed prints the same market.")
 @click.option("--keep", is_flag=True, help="Leave data, logs and the truth log where they are.")
-def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, keep: bool) -> None:
+@click.option(
+    "--folder",
+    "given",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the demo lives. Default: var/demo of the project folder.",
+)
+def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, keep: bool, given: Path | None) -> None:
     """Run the whole pipeline on a simulated exchange, harm it, and prove that nothing was lost.
 
     Connections are cut and processes killed while you watch. In the end every trade and every candle in Postgres is
@@ -60,7 +67,7 @@ def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, k
     """
     if duration < SHORTEST:
         raise click.UsageError(f"--for must be at least {SHORTEST:g}s: so long take the kills and the recoveries")
-    folder = instance.take_folder(settings_module.project_folder())
+    folder = instance.take_folder(settings_module.project_folder(), given)
     try:
         show, verdict = _perform(folder, duration, rate, symbols, seed)
     except KeyboardInterrupt:

@@ -68,6 +68,7 @@ class CandleCheck:
         self._printed = sorted([*fills.kept, *fills.missed, *fills.lost], key=lambda trade: (trade.time, trade.number))
         # Until its first trade has come nothing proves that an instrument is seen.
         self._proven = min((trade.received for trade in fills.kept), default=self._link.since) + SLACK
+        self._first = min((trade.time for trade in self._held), default=self._link.since)
         self._dim = tuple(self._dim_spans())
 
     def run(self) -> tuple[int, list[Fault]]:
@@ -135,7 +136,7 @@ class CandleCheck:
             return "is not a window of its time frame"
         if one.end > self._terms.read:
             return "was written before its end"
-        if one.end <= self._link.since:
+        if one.end <= self._link.since and not one.held:
             return "was written for a time before collection began"
         if one.start < self._proven:
             return self._judge_first(one, one.candle)
@@ -144,8 +145,10 @@ class CandleCheck:
         return self._judge_traded(one, one.candle) if one.printed else self._judge_quiet(one, one.candle)
 
     def _judge_first(self, one: Window, candle: Candle) -> str | None:
-        """Begun before it was seen: partial, with the stored trades; those replayed from before may be left out."""
-        if candle.quality != "partial" and one.start < self._link.since:
+        """Not proven to be seen from its beginning: partial, with the stored trades; those replayed from before the
+        connection may be left out. What begins after the first stored trade may be complete: numbers prove it."""
+        since = self._first if one.held else self._link.since
+        if candle.quality != "partial" and one.start <= since:
             return f"is {candle.quality}, and collection began within it"
         live = [trade for trade in one.held if self._seen_live(trade)]
         choices = [values(trades) for trades in (live, one.held) if trades]

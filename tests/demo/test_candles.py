@@ -153,6 +153,24 @@ def test_no_candle_from_before_collection_began() -> None:
     assert faults(made) == [("1s", 1_000)]
 
 
+def test_a_trade_replayed_from_a_moment_before_the_connection_may_have_its_partial_candle() -> None:
+    made = world()
+    made.link = Link(OPENED + SECOND, made.link.borders if made.link else ())
+    assert [row.quality for row in made.candles if row.open_time == START + 3 * SECOND] == ["partial"]
+    assert faults(made) == []
+    made.spoil("1s", 3_250, quality="complete", missing=0)
+    assert faults(made) == [("1s", 3_000)]
+
+
+def test_what_begins_after_the_first_stored_trade_may_be_complete() -> None:
+    made = world()
+    made.link = Link(OPENED + SECOND, made.link.borders if made.link else ())
+    made.spoil("1s", 4_000, quality="complete", missing=0)
+    assert faults(made) == []
+    made.spoil("1s", 4_000, trades_count=1)
+    assert faults(made) == [("1s", 4_000)]
+
+
 def test_no_candle_before_its_end() -> None:
     made = world()
     made.candles.append(candle("1m", START + 120 * SECOND, [trade(1, 120_000)], "partial"))

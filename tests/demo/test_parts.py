@@ -65,6 +65,14 @@ def test_a_second_demo_in_the_same_folder_is_refused_and_harms_nothing(tmp_path:
     assert folder.truth.is_dir()
 
 
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    with pytest.raises(SettingsError, match="no demo wrote"):
+        instance.take_folder(tmp_path, tmp_path)
+    assert (tmp_path / "state").is_dir()
+    assert instance.take_folder(tmp_path, tmp_path / "new").path == tmp_path / "new"
+
+
 def test_clearing_leaves_nothing_of_a_demo_and_everything_else(tmp_path: Path) -> None:
     folder = instance.take_folder(tmp_path)
     instance.write_settings(folder, ("BTC-USDT",), "ws://127.0.0.1:1/ws/v5", "http://127.0.0.1:2")

@@ -55,14 +55,18 @@ class Folder(msgspec.Struct, frozen=True):
         return self.path / "truth"
 
 
-def take_folder(project: Path) -> Folder:
-    """`var/demo` of the project, emptied; a temporary folder where that cannot be written. Raises SettingsError
-    when another demo runs there."""
-    path = project / "var" / "demo"
+def take_folder(project: Path, given: Path | None = None) -> Folder:
+    """The folder given, else `var/demo` of the project, else a temporary one where that cannot be written; emptied
+    of an earlier demo. Raises SettingsError when it holds anything else, or when another demo runs there."""
+    path = given.absolute() if given else project / "var" / "demo"
+    if path.is_dir() and any(path.iterdir()) and not (path / "lock").is_file():
+        raise SettingsError(f"{path} holds something that no demo wrote: name an empty or a new folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".gitignore").write_text("*\n")
-    except OSError:
+    except OSError as error:
+        if given:
+            raise SettingsError(f"cannot write into {path}: {error.strerror}") from error
         path = Path(tempfile.mkdtemp(prefix="tapeline-demo-"))
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
