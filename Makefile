@@ -58,8 +58,9 @@ $(READY): pyproject.toml constraints.txt $(shell [ "`cat .venv/.ready 2>/dev/nul
 demo: install
 	@.venv/bin/pipeline demo $(ARGS)
 
+# Most tests wait for servers: four at a time keep two cores busy. A module's tests stay together and share fixtures.
 test: install
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 4 --dist loadscope $(ARGS)
 
 check: install
 	.venv/bin/ruff format --check .

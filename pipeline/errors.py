@@ -1,12 +1,12 @@
 """The one tree of errors, named by whose fault they are.
 
-    TapelineError
-    ├── SettingsError      ours or the operator's: stop and say what to change (exit 2)
-    ├── ExchangeError      theirs: back off and try again
-    ├── DecodeError        this message's: dead-letter it, count it, go on
-    ├── ServerAway         Redis or Postgres is out of reach or refuses for now: wait, keep, retry
-    ├── StepRefused        our transaction did not go through cleanly: restore, then go on
-    └── ContractBroken     a fault of ours in the data we share: stop, trust nothing in memory
+TapelineError
+├── SettingsError      ours or the operator's: stop and say what to change (exit 2)
+├── ExchangeError      theirs: back off and try again
+├── DecodeError        this message's: dead-letter it, count it, go on
+├── ServerAway         Redis or Postgres is out of reach or refuses for now: wait, keep, retry
+├── StepRefused        our transaction did not go through cleanly: restore, then go on
+└── ContractBroken     a fault of ours in the data we share: stop, trust nothing in memory
 """
 
 

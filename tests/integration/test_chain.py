@@ -41,12 +41,12 @@ def aggregate(keys: Keys) -> Stage:
 
 
 @contextlib.asynccontextmanager
-async def running(tmp_path: Path, stage: Callable[[Keys], Stage], open_wire: Opener, most: int) -> AsyncIterator[None]:
+async def running(
+    tmp_path: Path, stage: Callable[[Keys], Stage], open_wire: Opener, most: int, token: str = "first"
+) -> AsyncIterator[None]:
     """A worker of its own task; cancelled without mercy at the end, as a kill would."""
     heartbeat = Heartbeat("worker", tmp_path)
-    task = asyncio.create_task(
-        work(stage, open_wire, KEYS, str(id(stage)), heartbeat, asyncio.Event(), most_entries=most)
-    )
+    task = asyncio.create_task(work(stage, open_wire, KEYS, token, heartbeat, asyncio.Event(), most_entries=most))
     try:
         yield
     finally:
@@ -130,8 +130,8 @@ def test_the_stream_is_worth_the_trouble(faultless: dict[str, Any]) -> None:
 
 def assert_same(found: dict[str, Any], faultless: dict[str, Any]) -> None:
     assert set(found) == set(faultless)
-    for key in faultless:
-        assert found[key] == faultless[key], key
+    for key, value in faultless.items():
+        assert found[key] == value, key
 
 
 @pytest.mark.parametrize("most", [1, 7])
@@ -171,8 +171,8 @@ async def test_both_at_once_and_a_second_owner_change_no_byte(
     async with (
         running(tmp_path, normalize, opener(url), 20),
         running(tmp_path, aggregate, opener(url), 20),
-        running(tmp_path, lambda keys: normalize(keys), opener(url), 20),
-        running(tmp_path, lambda keys: aggregate(keys), opener(url), 20),
+        running(tmp_path, normalize, opener(url), 20, "second"),
+        running(tmp_path, aggregate, opener(url), 20, "second"),
     ):
         await feed(url)
         await caught_up(url, "normalize", KEYS.raw)
