@@ -5,6 +5,7 @@ stuck for `DEADLINE` seconds prints its stacks and ends the process, which super
 """
 
 import asyncio
+import contextlib
 import faulthandler
 import logging
 import os
@@ -84,12 +85,21 @@ class Heartbeat:
                 faulthandler.dump_traceback_later(DEADLINE, exit=True)
                 self._loops += 1
                 self._samples.append((self._clock(), dict(self.counters)))
-                write(self._directory, self.report())
+                self._write()
                 await asyncio.sleep(INTERVAL)
         finally:
             faulthandler.cancel_dump_traceback_later()
             self.status = "stopped"
+            self._write()
+
+    def _write(self) -> None:
+        """On a full disk the old report is touched instead: its time, not its text, is the proof of life."""
+        try:
             write(self._directory, self.report())
+        except OSError as error:
+            self.error(f"cannot write the heartbeat: {error.strerror}")
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self._directory / self.name)
 
     def _rates(self, now: int) -> dict[str, float]:
         if not self._samples:

@@ -152,9 +152,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def run_dir(self) -> Path:
         """Folder of sockets, locks and heartbeats: in the state folder, or, where that path is too long
-        for a unix socket (107 bytes), a private folder named after it."""
+        for a unix socket (103 bytes on macOS, less supervisord's own suffix), a private folder named after it."""
         inside = self.state_dir / "run"
-        if len(os.fsencode(inside)) <= 80:
+        if len(os.fsencode(inside)) <= 75:
             return inside
         digest = hashlib.sha256(os.fsencode(self.state_dir)).hexdigest()[:12]
         return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"tapeline-{os.getuid()}-{digest}"

@@ -123,8 +123,9 @@ class Watchdog:
     def _seen(self, program: Program, answers: bool | None) -> Seen:
         beats = None
         if program.name not in SERVERS:
-            report = _read(self._settings.heartbeat_dir / program.name)
-            beats = report.loops if report and report.pid == program.pid else None
+            path = self._settings.heartbeat_dir / program.name
+            report = _read(path)
+            beats = path.stat().st_mtime_ns if report and report.pid == program.pid else None
         return Seen(
             name=program.name,
             state=program.state,

@@ -20,6 +20,7 @@ from pipeline.errors import ServerAway, SettingsError, TapelineError
 from pipeline.heartbeat import Heartbeat
 from pipeline.installation import refuse_foreign_names
 from pipeline.parent import fall_with_parent, name_process, watch_parent
+from pipeline.progress import publish
 from pipeline.readiness import Readiness
 from pipeline.servers import launch, postgres, redis
 from pipeline.servers.folders import run_folder
@@ -92,11 +93,12 @@ async def _run_stage(work: Run, settings: Settings, name: str) -> int:
     parent = asyncio.create_task(watch_parent(stop))
     worker = asyncio.create_task(work(settings, name, stop))
     stopped = asyncio.create_task(stop.wait())
+    copying = asyncio.create_task(publish(settings, name))
     await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
     told = stop.is_set()
     await asyncio.wait({worker}, timeout=STOP_DEADLINE)
     late = not worker.done()
-    for task in (worker, parent, stopped):
+    for task in (worker, parent, stopped, copying):
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await worker
