@@ -374,7 +374,8 @@ class TcpProxy:
         for writer in self._writers:
             # With a linger of 0 s the peer gets a reset, not an end of file.
             connection: socket.socket = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):  # One side may be closed already.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     def _serve(self) -> None:
