@@ -26,6 +26,7 @@ from pipeline.commands._demo.view import View
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
 from pipeline.reports import read_all
+from pipeline.servers.postgres import home_of
 from pipeline.stanzas import socket_of
 from pipeline.supervisor import Supervisor
 from pipeline.timeframes import TIMEFRAMES
@@ -134,6 +135,8 @@ class Show:
         self._settling.everything_runs(self._supervisor)
         self._settling.everything_subscribed(self.listings)
         self._settling.first_trades(self.listings)
+        if (home := home_of(self.settings)) != self.settings.state_dir:
+            self._view.say(f"the user of Postgres cannot reach {self.settings.state_dir}: its data are in {home}")
         self._view.say("everything runs, every instrument is collected")
 
     def run(self, rng: random.Random) -> None:
