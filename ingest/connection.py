@@ -85,6 +85,7 @@ class Connection:
                 self._context.report(str(error))
             else:
                 self.opened += 1
+                log.info("%s is open", session.name)
                 return session
         return None
 
@@ -104,7 +105,9 @@ class Connection:
             self._backoff.succeeded()
         else:
             self._backoff.failed()
-        if not session.dropped:
+        if session.dropped:
+            log.info("%s ended: %s", session.name, reason)
+        else:
             self._context.report(f"{session.name} ended: {reason}")
 
     async def _retire(self, older: list[Session], session: Session) -> None:

@@ -188,10 +188,14 @@ class Ingest:
         return False
 
     async def _prepare(self, stop: asyncio.Event) -> None:
-        """The lists of instruments come before the first connection, if REST gives them in good time."""
+        """Lists of instruments and the exchange's time come before the first connection, if REST gives them soon."""
         patience = self._timing.rest_patience
-        if not await within(patience, self._listings.complete, stop):
-            self._heartbeat.error(f"no lists of instruments after {patience / SECOND:g} s: connecting without")
+        until = self._clock.monotonic() + patience
+        for wanted, event in (("list of instruments", self._listings.complete), ("time", self._clock_poll.measured)):
+            if not await within(until - self._clock.monotonic(), event, stop):
+                self._heartbeat.error(
+                    f"no {wanted} of {self._exchange} after {patience / SECOND:g} s: connecting without"
+                )
 
     async def _collect(self, stop: asyncio.Event) -> None:
         """Keeps every connection up until `stop`."""
@@ -220,7 +224,8 @@ class Ingest:
         self._heartbeat.last_data = max((connection.last_data for connection in connections), default=0) or None
         away = any(writer.away for writer in self._writers)
         down = connections and not any(connection.sessions for connection in connections)
-        self._heartbeat.waiting_for = "redis" if away else "exchange" if down else None
+        collecting = self._heartbeat.status == "running"
+        self._heartbeat.waiting_for = "redis" if away else "exchange" if collecting and down else None
         opened = sum(connection.opened for connection in connections)
         if opened != self._opened:
             self._opened = opened

@@ -40,15 +40,18 @@ class Listings:
     async def run(self) -> None:
         """Until cancelled."""
         due = dict.fromkeys(self._requests, 0)
+        failures = dict.fromkeys(self._requests, 0)
         written: set[Request] = set()
         while True:
             now = self._clock.monotonic()
             for request in [request for request, at in due.items() if at <= now]:
                 if await self._write(request):
                     written.add(request)
-                    due[request] = self._clock.monotonic() + self._timing.listings
+                    failures[request], pause = 0, self._timing.listings
                 else:
-                    due[request] = self._clock.monotonic() + self._timing.rest_retry
+                    failures[request] += 1
+                    pause = _pause(self._timing, failures[request])
+                due[request] = self._clock.monotonic() + pause
             if len(written) == len(due):
                 self.complete.set()
             await asyncio.sleep((min(due.values(), default=now + self._timing.listings) - now) / SECOND)
@@ -75,6 +78,8 @@ class ClockPoll:
         report: Callable[[str], None],
         timing: Timing,
     ) -> None:
+        self.measured = asyncio.Event()
+        """Set with the first measurement."""
         self._again = asyncio.Event()
         self._clock = clock
         self._feed = feed
@@ -85,13 +90,15 @@ class ClockPoll:
 
     async def run(self) -> None:
         """Until cancelled."""
+        failures = 0
         while True:
-            pause = self._timing.clock
             try:
                 await self.measure()
+                failures, pause = 0, self._timing.clock
             except ExchangeError as error:
                 self._report(f"clock: {error}")
-                pause = min(pause, self._timing.rest_retry)
+                failures += 1
+                pause = _pause(self._timing, failures)
             self._again.clear()
             await within(pause, self._again)
 
@@ -108,3 +115,9 @@ class ClockPoll:
             answer = await self._rest.get(self._feed.time())
             samples.append((answer.sent, answer.received, self._feed.read_time(answer.body)))
         self._exchange.measure(samples)
+        self.measured.set()
+
+
+def _pause(timing: Timing, failures: int) -> int:
+    """How long after this many failures in a row (ns); the requests themselves come with jitter."""
+    return min(timing.rest_retry << min(failures - 1, 32), timing.most_delay)

@@ -85,7 +85,7 @@ class Session:
             raise ExchangeError(f"cannot connect to {self.url}: {_spelt(error)}") from error
         self.state = "open"
         self.opened = self.last_frame = self._now()
-        self._emit("open", OpenData(self.url))
+        self._emit("open", OpenData(self.url), self.opened)
 
     async def run(self) -> str:
         """Serves the connected socket to its end; the answer is why it ended."""
@@ -176,6 +176,7 @@ class Session:
             while True:
                 now = self._now()
                 if self.ledger.dead(now):
+                    self._context.report(f"{self.name}: no data, although asked for again: connecting anew")
                     self.leave("silent")
                     return
                 for group in self.ledger.due(now):
@@ -249,8 +250,8 @@ class Session:
             described = self._context.describe(subscription)
             self._emit("subscription", msgspec.structs.replace(described, state=state, reason=reason))
 
-    def _emit(self, kind: FrameKind, data: msgspec.Struct) -> None:
-        self._sink(Frame(self._now(), self.name, "in", kind, msgspec.json.encode(data).decode()))
+    def _emit(self, kind: FrameKind, data: msgspec.Struct, at: int | None = None) -> None:
+        self._sink(Frame(at or self._now(), self.name, "in", kind, msgspec.json.encode(data).decode()))
 
 
 def _keepalive(keepalive: Keepalive, timing: Timing) -> Keepalive:

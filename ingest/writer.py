@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from ingest.buffer import Buffer
+from ingest.buffer import BURST_BYTES, Buffer
 from ingest.clock import monotonic_ns
 from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
@@ -144,18 +144,15 @@ class Writer:
     async def _write(self, wire: Wire) -> None:
         """Writes bursts until something goes wrong. The lease is watched before each one."""
         while True:
-            entries = self._buffer.burst()
-            if not entries:
-                await self._rest()
-                continue
-            await self._commit(wire, entries)
-
-    async def _rest(self) -> None:
-        """Waits for frames, then a few ms for more: one wake-up of all readers serves them all."""
-        self._emptied.set()
-        self._filled.clear()
-        await self._filled.wait()
-        await asyncio.sleep(self._timing.linger / SECOND)
+            if self._buffer.empty:
+                self._emptied.set()
+                self._filled.clear()
+                await self._filled.wait()
+            if self._buffer.waiting_bytes < BURST_BYTES:
+                # A few ms for more: one wake-up of all who read then serves many frames.
+                await asyncio.sleep(self._timing.linger / SECOND)
+            if entries := self._buffer.burst():
+                await self._commit(wire, entries)
 
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
         lease = self.keys.lease("ingest")

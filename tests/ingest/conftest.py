@@ -16,19 +16,20 @@ DEADLINE = 20.0
 
 QUICK = Timing(
     tick=50 * MILLISECOND,
-    redis_timeout=500 * MILLISECOND,
     redis_pause=100 * MILLISECOND,
     silence=200 * MILLISECOND,
-    deadline=400 * MILLISECOND,
     patience=300 * MILLISECOND,
     first_delay=50 * MILLISECOND,
     most_delay=200 * MILLISECOND,
     stable=100 * MILLISECOND,
     overlap=500 * MILLISECOND,
     farewell=200 * MILLISECOND,
-    rest_patience=500 * MILLISECOND,
     rest_retry=100 * MILLISECOND,
 )
+"""Short pauses, but all the patience of the real ones: a busy machine is not taken for a dead peer."""
+
+HASTY = msgspec.structs.replace(QUICK, redis_timeout=500 * MILLISECOND, deadline=400 * MILLISECOND)
+"""For tests in which a peer is dead, and which claim nothing of how often one was taken for it."""
 
 
 def settings_for(
@@ -46,10 +47,18 @@ def settings_for(
     return msgspec.structs.replace(settings, redis_url=redis_url)
 
 
-async def read_raw(url: str, partition: str = "okx", namespace: str = "sim") -> list[RawEntry]:
-    """The whole raw stream."""
+async def read_raw(url: str, partition: str = "okx", after: bytes | None = None) -> list[RawEntry]:
+    """The whole raw stream, or what came after an entry id."""
     async with redis.asyncio.from_url(url) as client:
-        return [unpack(fields) for _, fields in await client.xrange(f"{namespace}:raw:{{{partition}}}")]
+        start = b"(" + after if after else b"-"
+        return [unpack(fields) for _, fields in await client.xrange(f"sim:raw:{{{partition}}}", start)]
+
+
+async def newest_id(url: str, partition: str = "okx") -> bytes | None:
+    """Id of the newest entry of the raw stream."""
+    async with redis.asyncio.from_url(url) as client:
+        newest = await client.xrevrange(f"sim:raw:{{{partition}}}", count=1)
+        return newest[0][0] if newest else None
 
 
 def frames_of(entries: list[RawEntry]) -> list[Frame]:

@@ -21,7 +21,7 @@ from pipeline.frames import Frame, SubscriptionData
 from pipeline.timeframes import HOUR, SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
-from tests.ingest.conftest import DEADLINE, QUICK, MuteServer, eventually
+from tests.ingest.conftest import DEADLINE, HASTY, QUICK, MuteServer, eventually
 from tests.servers import free_port
 
 BTC, ETH = "BTC-USDT", "ETH-USDT"
@@ -157,7 +157,7 @@ async def test_a_cut_connection_comes_back_subscribed(simulator: Simulator) -> N
 
 
 async def test_a_half_open_connection_is_found_by_the_keepalive(simulator: Simulator) -> None:
-    async with Fixture(simulator.ws_url).running() as fixture:
+    async with Fixture(simulator.ws_url, HASTY).running() as fixture:
         await fixture.settled()
         simulator.inject(Fault(fault="half_open"))
         await fixture.settled(2)
@@ -181,7 +181,7 @@ async def test_a_quiet_connection_proves_itself_by_pongs_which_are_no_data(simul
 async def test_keepalive_by_websocket_pings_where_the_venue_has_no_own(simulator: Simulator) -> None:
     feed = Feed()
     feed.keepalive = Keepalive(None, SECOND, SECOND)
-    async with Fixture(simulator.ws_url, feed=feed).running() as fixture:
+    async with Fixture(simulator.ws_url, HASTY, feed=feed).running() as fixture:
         await fixture.settled()
         session = fixture.connection.sessions[-1]
         before = session.last_frame
@@ -222,6 +222,7 @@ async def test_silence_after_the_acknowledgement_proves_nothing_and_is_mended(si
         simulator.print(BTC, 1)
         last = tradeid(simulator, BTC)
         await fixture.until(lambda: last in fixture.ids(BTC))
+        await fixture.until(lambda: "close" in fixture.kinds(1))
     assert fixture.reason(1) == "replaced: silent"
 
 

@@ -21,7 +21,7 @@ from pipeline.settings import Settings
 from pipeline.timeframes import SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
-from tests.ingest.conftest import DEADLINE, QUICK, eventually, frames_of, read_raw, settings_for
+from tests.ingest.conftest import DEADLINE, HASTY, QUICK, eventually, frames_of, newest_id, read_raw, settings_for
 from tests.servers import RedisServer
 
 SYMBOLS = ("BTC-USDT", "ETH-USDT", "BTC-USDT-PERP")
@@ -86,12 +86,12 @@ def trades_read(entries: list[RawEntry]) -> int:
     return sum(map(len, trade_ids(frames_of(entries)).values()))
 
 
-async def more_trades(url: str, count: int = 100) -> None:
+async def more_trades(url: str, count: int = 100, partition: str = "okx") -> None:
     """Returns when `count` more trades are in the stream."""
-    before = trades_read(await read_raw(url))
+    newest = await newest_id(url, partition)
 
     async def there() -> bool:
-        return trades_read(await read_raw(url)) >= before + count
+        return trades_read(await read_raw(url, partition, newest)) >= count
 
     await eventually(there)
 
@@ -141,13 +141,13 @@ async def test_nothing_is_lost_or_doubled_under_faults_of_sockets_and_redis(
     settings: Settings, redis_server: RedisServer, simulator: Simulator
 ) -> None:
     url = redis_server.url
-    async with collecting(settings):
+    async with collecting(settings, msgspec.structs.replace(QUICK, redis_timeout=HASTY.redis_timeout)):
         await more_trades(url)
         simulator.inject(Fault(fault="disconnect"))
         await more_trades(url)
         redis_server.pause()
         try:
-            await asyncio.sleep(2 * QUICK.redis_timeout / SECOND)
+            await asyncio.sleep(2 * HASTY.redis_timeout / SECOND)
         finally:
             redis_server.resume()
         await more_trades(url)
@@ -174,12 +174,7 @@ async def test_an_instrument_belongs_to_one_partition_and_lists_to_all(
     async with collecting(settings):
         for number, share in shares.items():
             if share:
-                before = await read_raw(redis_url, f"okx.{number}")
-
-                async def there(number: int = number, count: int = trades_read(before)) -> bool:
-                    return trades_read(await read_raw(redis_url, f"okx.{number}")) > count + 20
-
-                await eventually(there)
+                await more_trades(redis_url, 20, f"okx.{number}")
     for number, share in shares.items():
         entries = await read_raw(redis_url, f"okx.{number}")
         found = check(entries)
@@ -217,7 +212,7 @@ async def test_it_waits_for_redis_before_it_collects(
 ) -> None:
     settings = settings_for(tmp_path, redis_server.url, simulator.ws_url, simulator.rest_url, SYMBOLS)
     await asyncio.to_thread(redis_server.kill)
-    async with collecting(settings):
+    async with collecting(settings, HASTY):
 
         async def waits() -> bool:
             path = settings.heartbeat_dir / NAME

@@ -17,7 +17,7 @@ from pipeline.heartbeat import Heartbeat
 from pipeline.redis_ready import wait_ready
 from pipeline.streams import Keys
 from pipeline.wire import Wire
-from tests.ingest.conftest import DEADLINE, QUICK, eventually, frames_of, read_raw
+from tests.ingest.conftest import DEADLINE, HASTY, eventually, frames_of, read_raw
 from tests.servers import RedisServer, TcpProxy
 
 KEYS = Keys("sim", "okx")
@@ -30,11 +30,11 @@ Proxy = Callable[[int], TcpProxy]
 class Fixture:
     """A writer to `url` and the frames it was given."""
 
-    def __init__(self, url: str, folder: Path, started: int = STARTED, buffer: int = QUICK.buffer) -> None:
+    def __init__(self, url: str, folder: Path, started: int = STARTED, buffer: int = HASTY.buffer) -> None:
         self.heartbeat = Heartbeat("ingest-okx", folder)
         self.url = url
         self.writer = Writer(
-            KEYS, self._open_ready, self.heartbeat, started, msgspec.structs.replace(QUICK, buffer=buffer)
+            KEYS, self._open_ready, self.heartbeat, started, msgspec.structs.replace(HASTY, buffer=buffer)
         )
         self.given = 0
 
@@ -60,7 +60,7 @@ class Fixture:
                 continue
 
     async def _open_ready(self) -> Wire:
-        wire = await Wire.open(self.url, timeout=QUICK.redis_timeout / 1e9)
+        wire = await Wire.open(self.url, timeout=HASTY.redis_timeout / 1e9)
         await wait_ready(wire, KEYS.namespace)
         return wire
 
@@ -302,7 +302,7 @@ async def test_a_key_that_is_not_ours_stops_the_writer(
 
 async def test_flush_has_a_bound_while_redis_is_away(tmp_path: Path) -> None:
     fixture = Fixture("redis://127.0.0.1:1/0", tmp_path)
-    fixture.writer._timing = msgspec.structs.replace(QUICK, flush=100_000_000)
+    fixture.writer._timing = msgspec.structs.replace(HASTY, flush=100_000_000)
     async with fixture.running():
         fixture.append()
         assert not await fixture.writer.flush()
