@@ -54,7 +54,7 @@ class Watchdog:
         self._lives: dict[str, Life] = {}
         self._programs: dict[str, Program] = {}
         self._supervisor_pid = 0
-        self._looked = clock()
+        self._looked = self._summed_up = clock()
         # Read before our own heartbeat replaces it.
         self._predecessor = _read(settings.heartbeat_dir / "watchdog")
         heartbeat.describe("", self.describe)
@@ -100,6 +100,9 @@ class Watchdog:
             restarted = restarted or (again and bool(set(verdict.do) & {Do.START, Do.KILL}))
             self._lives[name] = verdict.life
             await self._act(name, verdict)
+        if now - self._summed_up >= self._settings.file.collection_settings.health_check_interval:
+            self._summed_up = now
+            self._sum_up()
 
     def describe(self) -> Mapping[str, Any]:
         """The watchdog's report: times in ns UTC."""
@@ -107,6 +110,13 @@ class Watchdog:
             "supervisor": self._supervisor_pid,
             "processes": {name: self._describe(name, life) for name, life in self._lives.items()},
         }
+
+    def _sum_up(self) -> None:
+        """The line that a log of quiet days consists of."""
+        names = self._settings.processes()
+        running = [name for name in names if name in self._programs and self._programs[name].state == "RUNNING"]
+        restarts = sum(life.restarts for life in self._lives.values())
+        log.info("%d of %d processes run; %d restarts so far", len(running), len(names), restarts)
 
     def _judge(self, name: str, now: float, answers: bool | None, blind: bool) -> Verdict | None:
         program, life = self._programs.get(name), self._lives.get(name, Life())

@@ -139,6 +139,7 @@ class PartitionLoop:
         self._heartbeat.counters["entries"] += used
         self._heartbeat.counters["records"] += step.records
         self._heartbeat.counters["steps"] += 1
+        log.debug("%s: %d entries, %d records, up to %s", self._keys.partition, used, step.records, cursor.decode())
 
     def _process(self, entries: list[Entry], step: Step) -> int:
         """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""

@@ -77,6 +77,8 @@ def start_logging(name: str, logging_settings: LoggingSettings) -> None:
     stream = logging.StreamHandler()
     stream.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[stream], force=True)
+    if logging_settings.verbose_data_logging:
+        logging.getLogger("pipeline.worker").setLevel("DEBUG")
 
 
 def _run_server(name: str, settings: Settings) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 import click
 
+from pipeline.commands._options import DURATION
 from pipeline.errors import SettingsError
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 EXAMPLES = """\b
 Examples:
   pipeline simulate
@@ -28,16 +27,6 @@ While it runs:
 """
 
 
-def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", value)
-    if not value or parts is None:
-        raise click.BadParameter("a duration is a number and s, m, h or d: 60s, 10m, 8h, 1h30m")
-    days, hours, minutes, seconds = (float(part or 0) for part in parts.groups())
-    return days * UNITS["d"] + hours * UNITS["h"] + minutes * UNITS["m"] + seconds
-
-
 @click.command(epilog=EXAMPLES)
 @click.option("--exchange", default="okx", show_default=True, help="Whose protocol to speak.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
@@ -49,7 +38,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
 )
 @click.option("--symbols", default=0, type=click.IntRange(0, 999), help="Made spot pairs SIM001-USDT … to add.")
 @click.option("--truth", type=click.Path(file_okay=False, path_type=Path), help="Folder for the truth log.")
-@click.option("--for", "duration", callback=_seconds, help="Stop after this long: 60s, 10m, 8h.")
+@click.option("--for", "duration", type=DURATION, help="Stop after this long: 60s, 10m, 8h.")
 @click.option(
     "--faults", "script", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Faults, one JSON a line."
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pipeline import settings as settings_module
-from pipeline.durations import seconds
+from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, SettingsError
 from pipeline.installation import refuse_foreign_names
 from pipeline.keeper import Keeper, detach
@@ -30,10 +30,10 @@ POLL = 0.1
 
 
 @click.command()
-@click.option("--for", "duration", help="Stop after this long: 8h, 90m, 1h30m.")
+@click.option("--for", "duration", type=DURATION, help="Stop after this long: 8h, 90m, 1h30m.")
 @click.option("--detach", is_flag=True, help="Return once everything runs; stop it with `pipeline down`.")
 @click.pass_context
-def up(ctx: click.Context, duration: str | None, detach: bool) -> None:
+def up(ctx: click.Context, duration: float | None, detach: bool) -> None:
     """Start everything the settings ask for and stay beside it. Ctrl-C stops all in order, twice forces.
 
     Settings for BTC-USDT and ETH-USDT on OKX are written when there are none.
@@ -44,7 +44,6 @@ def up(ctx: click.Context, duration: str | None, detach: bool) -> None:
       pipeline up --for 8h
       pipeline up --detach
     """
-    length = seconds(duration) if duration else None
     settings = default_settings(ctx.obj)
     run_folder(settings)
     if detach:
@@ -55,7 +54,7 @@ def up(ctx: click.Context, duration: str | None, detach: bool) -> None:
     _preflight(settings)
     for line in _introduction(settings):
         click.echo(line)
-    ended_by = keeper.keep(length)
+    ended_by = keeper.keep(duration)
     sys.exit(130 if ended_by == signal.SIGINT else 0)
 
 
@@ -123,16 +122,23 @@ def _introduction(settings: Settings) -> list[str]:
         f"settings {settings.path}",
         f"state    {settings.state_dir}",
         f"postgres {settings_module.redacted(settings.database_address())}",
+        *_elsewhere(settings),
         "look with `pipeline status`; Ctrl-C or `pipeline down` stops everything",
     ]
 
 
-def _detach(settings: Settings, duration: str | None) -> None:
+def _elsewhere(settings: Settings) -> list[str]:
+    """Says it where the user of Postgres cannot reach the state folder."""
+    home = home_of(settings)
+    return [f"data     of postgres in {home}: its user cannot reach the state folder"] * (home != settings.state_dir)
+
+
+def _detach(settings: Settings, duration: float | None) -> None:
     """Starts the keeper in the background and waits until everything runs, or says why not."""
     log_path = settings.log_dir / "up.log"
     settings.log_dir.mkdir(parents=True, exist_ok=True)
     begun = log_path.stat().st_size if log_path.exists() else 0
-    arguments = ["-c", str(settings.path), "up", *(["--for", duration] if duration else [])]
+    arguments = ["-c", str(settings.path), "up", *(["--for", f"{duration:g}s"] if duration else [])]
     process = detach(arguments, log_path, os.environ)
     supervisor, end = Supervisor(socket_of(settings)), time.monotonic() + DETACH_DEADLINE
     while time.monotonic() < end:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pipeline import settings
-from pipeline.durations import seconds
 from pipeline.errors import SettingsError
 from pipeline.parent import alive, command_of, parent_of
 from pipeline.shutdown import tier_of
@@ -48,17 +47,6 @@ def test_what_is_known_of_a_process() -> None:
         wait_until(lambda: not alive(process.pid), "the zombie to count as gone")
     assert parent_of(process.pid) == 0
     assert command_of(process.pid) == ""
-
-
-@pytest.mark.parametrize(("text", "expected"), [("8h", 28_800), ("1h30m", 5_400), ("45s", 45), ("2d", 172_800)])
-def test_durations(text: str, expected: float) -> None:
-    assert seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["8", "h", "8 h", "-3s", "1y", ""])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="8h"):
-        seconds(text)
 
 
 def test_the_order_of_stopping() -> None:
