@@ -59,7 +59,7 @@ async def test_for_ends_by_itself() -> None:
     ("arguments", "said"),
     [
         (["--host", "0.0.0.0"], "loopback"),
-        (["--for", "soon"], "duration"),
+        (["--for", "soon"], "length of time"),
         (["--exchange", "nowhere"], "no exchange nowhere"),
         (["--faults", "missing.jsonl"], "missing.jsonl"),
         (["--rate", "-1"], "rate"),
