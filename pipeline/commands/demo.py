@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.commands._demo import instance, rows
-from pipeline.commands._demo.blows import Blows, plan
+from pipeline.commands._demo.blows import KNOWN, ROUND, Blows, plan
 from pipeline.commands._demo.children import Child
 from pipeline.commands._demo.instance import Folder
 from pipeline.commands._demo.market import Market
@@ -46,6 +46,7 @@ FAULTS_SHOWN = 20
 @click.option("--rate", default=100.0, show_default=True, type=click.FloatRange(1, 20_000), help="Fills a second.")
 @click.option("--symbols", default=0, type=click.IntRange(0, 500), help="Made pairs to add to the eleven named ones.")
 @click.option("--seed", default=1, show_default=True, help="The same seed prints the same market.")
+@click.option("--blows", help="What to do to it, in turn: cut and names of processes. Default: one of each.")
 @click.option("--keep", is_flag=True, help="Leave data, logs and the truth log where they are.")
 @click.option(
     "--folder",
@@ -53,7 +54,16 @@ FAULTS_SHOWN = 20
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the demo lives. Default: var/demo of the project folder.",
 )
-def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, keep: bool, given: Path | None) -> None:
+def demo(
+    duration: float,
+    as_json: bool,
+    rate: float,
+    symbols: int,
+    seed: int,
+    blows: str | None,
+    keep: bool,
+    given: Path | None,
+) -> None:
     """Run the whole pipeline on a simulated exchange, harm it, and prove that nothing was lost.
 
     Connections are cut and processes killed while you watch. In the end every trade and every candle in Postgres is
@@ -65,12 +75,14 @@ def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, k
       pipeline demo
       pipeline demo --for 10m --rate 500 --symbols 50
       pipeline demo --for 60s --json | jq .lost
+      pipeline demo --for 90s --blows redis,redis,postgres,supervisord,ingest-okx
     """
     if duration < SHORTEST:
         raise click.UsageError(f"--for must be at least {SHORTEST:g}s: so long take the kills and the recoveries")
+    turns = _turns(blows)
     folder = instance.take_folder(settings_module.project_folder(), given)
     try:
-        show, verdict = _perform(folder, duration, rate, symbols, seed)
+        show, verdict = _perform(folder, duration, rate, symbols, seed, turns)
     except KeyboardInterrupt:
         if not keep:
             instance.clear(folder)
@@ -86,13 +98,24 @@ def demo(duration: float, as_json: bool, rate: float, symbols: int, seed: int, k
     sys.exit(0 if verdict.good else 1)
 
 
-def _perform(folder: Folder, duration: float, rate: float, symbols: int, seed: int) -> "tuple[Show, Verdict]":
+def _turns(blows: str | None) -> tuple[str, ...]:
+    """The blows asked for. Refuses what cannot be dealt."""
+    turns = tuple(blows.split(",")) if blows else ROUND
+    for name in turns:
+        if name not in KNOWN:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(KNOWN)}", param_hint="--blows")
+    return turns
+
+
+def _perform(
+    folder: Folder, duration: float, rate: float, symbols: int, seed: int, turns: tuple[str, ...]
+) -> "tuple[Show, Verdict]":
     """From the market's opening to the verdict. When it returns or raises, nothing runs any more."""
     with _interruptible(), contextlib.ExitStack() as stack:
         show = Show(folder, stack.enter_context(View(duration)), duration, stack)
         show.open_market(rate, symbols, seed)
         show.start()
-        show.run(random.Random(seed))
+        show.run(random.Random(seed), turns)
         show.settle()
         return show, show.judge()
 
@@ -139,17 +162,16 @@ class Show:
             self._view.say(f"the user of Postgres cannot reach {self.settings.state_dir}: its data are in {home}")
         self._view.say("everything runs, every instrument is collected")
 
-    def run(self, rng: random.Random) -> None:
+    def run(self, rng: random.Random, turns: tuple[str, ...]) -> None:
         """The time of the demo: blows fall, the view shows it."""
-        planned, heartbeats = plan(self._duration, rng), self.settings.heartbeat_dir
+        planned, heartbeats = plan(self._duration, rng, turns), self.settings.heartbeat_dir
         self.blows = Blows(planned, self._market, self._supervisor, heartbeats, self._view.say)
         self._view.counts_down()
         begun = time.monotonic()
         while (elapsed := time.monotonic() - begun) < self._duration:
-            try:
+            # While supervisord is being killed and started, the next blow waits.
+            with contextlib.suppress(ServerAway):
                 self.blows.turn(elapsed)
-            except ServerAway as error:
-                self._view.say(str(error))
             self._turn()
             time.sleep(TICK)
 

@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,9 +15,12 @@ from pipeline.reports import read_all
 from pipeline.supervisor import Supervisor
 
 CUT = "cut"
+SUPERVISORD = "supervisord"
 SERVERS = ("redis", "postgres")
 ROUND = (CUT, "store-0", "normalize-okx", "redis", "postgres", CUT, "aggregate-0", "ingest-okx")
 """One of each; a long demo begins again."""
+KNOWN = (*dict.fromkeys(ROUND), "watchdog", SUPERVISORD)
+"""What can be dealt."""
 BEGIN, END = 0.08, 0.85
 """Shares of the time between which blows fall: what comes after is for recovery in view."""
 LONGEST_PAUSE = 30.0
@@ -30,13 +33,13 @@ class Blow(msgspec.Struct, frozen=True):
     what: str
 
 
-def plan(duration: float, rng: random.Random) -> list[Blow]:
+def plan(duration: float, rng: random.Random, turns: Sequence[str] = ROUND) -> list[Blow]:
     """At least one full round, however short; a blow each 30 s or oftener. Each falls a little early or late."""
     span = (END - BEGIN) * duration
-    count = max(len(ROUND), int(span / LONGEST_PAUSE))
+    count = max(len(turns), int(span / LONGEST_PAUSE))
     step = span / count
     return [
-        Blow(BEGIN * duration + (number + rng.uniform(0, 0.5)) * step, ROUND[number % len(ROUND)])
+        Blow(BEGIN * duration + (number + rng.uniform(0, 0.5)) * step, turns[number % len(turns)])
         for number in range(count)
     ]
 
@@ -62,42 +65,47 @@ class Blows:
         self.cuts = 0
 
     def turn(self, elapsed: float) -> None:
-        """Deals the next blow when it is due; looks whether those killed are back."""
+        """Deals the next blow when it is due, as soon as there is something to hit; looks whether those killed are
+        back."""
         if self._planned and self._planned[0].at <= elapsed:
-            blow = self._planned.pop(0)
-            if blow.what == CUT:
-                self._cut()
-            else:
-                self._kill(blow.what)
+            what = self._planned[0].what
+            if self._cut() if what == CUT else self._kill(what):
+                del self._planned[0]
         self._look_for_killed()
 
-    def _cut(self) -> None:
+    def _cut(self) -> bool:
         cut = self._market.cut()
-        self.cuts += 1 if cut else 0
-        self._say(f"cut the connection to the exchange ({cut} sockets)")
+        if cut:
+            self.cuts += 1
+            self._say(f"cut the connection to the exchange ({cut} sockets)")
+        return cut > 0
 
-    def _kill(self, name: str) -> None:
-        program = self._supervisor.programs()[name]
-        if not program.pid:
-            self._say(f"{name} is {program.state.lower()}: nothing to kill")
-            return
-        os.kill(program.pid, signal.SIGKILL)
-        self.kills += 1
-        self._waiting[name] = (program.pid, time.monotonic())
-        self._say(f"kill -9 {name} (pid {program.pid})")
+    def _kill(self, name: str) -> bool:
+        pid = self._pid(name)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            self.kills += 1
+            self._waiting[name] = (pid, time.monotonic())
+            self._say(f"kill -9 {name} (pid {pid})")
+        return pid > 0
+
+    def _pid(self, name: str) -> int:
+        return self._supervisor.pid() if name == SUPERVISORD else self._supervisor.programs()[name].pid
 
     def _look_for_killed(self) -> None:
         if not self._waiting:
             return
         try:
-            programs = self._supervisor.programs()
+            pids = {name: self._pid(name) for name in self._waiting}
         except ServerAway:
             return
         reports = read_all(self._heartbeats)
         for name, (killed, since) in list(self._waiting.items()):
-            pid, report = programs[name].pid, reports.get(name)
+            pid, report = pids[name], reports.get(name)
             # Servers write no report; whether they answer is seen from those that work with them.
-            works = name in SERVERS or (report is not None and report.pid == pid and report.status == "running")
+            works = name in (*SERVERS, SUPERVISORD) or (
+                report is not None and report.pid == pid and report.status == "running"
+            )
             if pid not in (0, killed) and works:
                 del self._waiting[name]
                 self._say(f"{name} works again (pid {pid}) after {time.monotonic() - since:.1f} s")
