@@ -43,8 +43,12 @@ class Wire:
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]
-        except (TimeoutError, OSError, redis.exceptions.RedisError) as error:
-            raise ServerAway(f"cannot connect to Redis: {error}") from error
+        except BaseException as error:
+            # redis-py leaves the socket open when its handshake is cancelled, as a time-out does.
+            await connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError | OSError | redis.exceptions.RedisError):
+                raise ServerAway(f"cannot connect to Redis: {str(error) or type(error).__name__}") from error
+            raise
         return cls(connection, timeout)
 
     async def call(self, *commands: Command, block: float = 0.0) -> list[Reply]:
