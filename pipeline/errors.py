@@ -2,10 +2,14 @@
 
 TapelineError
 ├── SettingsError      ours or the operator's: stop and say what to change (exit 2)
+│   └── Superseded         (ingest) a newer ingest writes: this one ends
 ├── ExchangeError      theirs: back off and try again
 ├── DecodeError        this message's: dead-letter it, count it, go on
 ├── ServerAway         Redis or Postgres is out of reach or refuses for now: wait, keep, retry
+│   └── PostgresAway       (store) the one of the two that is meant
 ├── StepRefused        our transaction did not go through cleanly: restore, then go on
+│   └── LeaseElsewhere     (worker) a process started later works here: stand by
+├── TooManyFaults      (store) too much of a batch is unusable: nothing moves until a person looks
 └── ContractBroken     a fault of ours in the data we share: stop, trust nothing in memory
 """
 

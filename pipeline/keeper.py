@@ -42,6 +42,7 @@ class Keeper:
         self._asked = 0
         self._signal: int | None = None
         self._states: dict[str, str] = {}
+        self._pids: dict[str, int] = {}
         self._lock = -1
 
     def hold(self) -> None:
@@ -137,6 +138,7 @@ class Keeper:
         except ServerAway:
             return
         for name, program in programs.items():
+            self._pids[name] = program.pid
             state = program.state if program.start or program.state != "STOPPED" else ""
             shown = f"{state} {program.pid}"
             if state in ("RUNNING", "FATAL", "EXITED", "BACKOFF") and self._states.get(name) != shown:
@@ -166,13 +168,10 @@ class Keeper:
         self._states.clear()
 
     def _leftovers(self) -> list[int]:
-        """Pids of our processes by their heartbeat files, if they are still that."""
-        found = reports.read_all(self._settings.heartbeat_dir)
-        return [
-            report.pid
-            for name, report in found.items()
-            if alive(report.pid) and f" run {name}" in command_of(report.pid)
-        ]
+        """Pids of our processes, as supervisord told them and as their heartbeat files say, if they are still that."""
+        found = {(name, report.pid) for name, report in reports.read_all(self._settings.heartbeat_dir).items()}
+        found |= set(self._pids.items())
+        return [pid for name, pid in found if pid and alive(pid) and f" run {name}" in command_of(pid)]
 
 
 def detach(arguments: list[str], log_path: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import ServerAway
+from pipeline.parent import alive
 from pipeline.supervisor import DOWN, Fault, Supervisor
 
 TIERS = ("watchdog", "ingest", "normalize", "aggregate", "store", "postgres redis")
@@ -27,9 +28,10 @@ def tier_of(name: str) -> int:
 
 
 def stop_all(supervisor: Supervisor, say: Say, *, force: Callable[[], bool] = lambda: False) -> None:
-    """Stops everything, then supervisord, and returns when it no longer answers. `force` is asked again and
+    """Stops everything, then supervisord, and returns when it is gone. `force` is asked again and
     again: once true, what still runs is killed (the servers are asked to end, which loses nothing)."""
     try:
+        pid = supervisor.pid()
         names = list(supervisor.programs())
         for tier in range(len(TIERS)):
             _stop_tier(supervisor, [name for name in names if tier_of(name) == tier], say, force)
@@ -39,7 +41,7 @@ def stop_all(supervisor: Supervisor, say: Say, *, force: Callable[[], bool] = la
     except Fault as fault:
         if fault.faultString != "SHUTDOWN_STATE":
             raise
-    _wait_gone(supervisor)
+    _wait_gone(supervisor, pid)
 
 
 def _stop_tier(supervisor: Supervisor, names: Sequence[str], say: Say, force: Callable[[], bool]) -> None:
@@ -61,7 +63,7 @@ def _stop_tier(supervisor: Supervisor, names: Sequence[str], say: Say, force: Ca
             time.sleep(POLL)
 
 
-def _wait_gone(supervisor: Supervisor) -> None:
+def _wait_gone(supervisor: Supervisor, pid: int) -> None:
     end = time.monotonic() + DEADLINE
-    while supervisor.answers() and time.monotonic() < end:
+    while (supervisor.answers() or alive(pid)) and time.monotonic() < end:
         time.sleep(POLL)

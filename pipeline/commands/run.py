@@ -53,6 +53,9 @@ def run(ctx: click.Context, name: str) -> None:
       pipeline run redis
     """
     name_process(name)
+    if name not in ("redis", "postgres"):
+        # First of all: a process frozen before this would outlive its parent.
+        fall_with_parent(signal.SIGTERM)
     if name == "watchdog":
         _run_watchdog(ctx.obj)
         return
@@ -64,7 +67,6 @@ def run(ctx: click.Context, name: str) -> None:
     if stage not in STAGES or name not in settings.processes():
         raise SettingsError(f"no process {name!r} in {settings.path}: known are {' '.join(settings.processes())}")
     run_folder(settings)
-    fall_with_parent(signal.SIGTERM)
     _end(_run_stage(importlib.import_module(f"{stage}.main").run, settings, name))
 
 
@@ -112,7 +114,6 @@ async def _run_stage(work: Run, settings: Settings, name: str) -> int:
 
 
 def _run_watchdog(given: Path | None) -> None:
-    fall_with_parent(signal.SIGTERM)
     start_logging("watchdog", LoggingSettings())
     settings = _settings_of_watchdog(given)
     start_logging("watchdog", settings.file.logging)
