@@ -4,7 +4,6 @@ Only the module of the command that is called is imported. Exit codes: 0 good, 1
 2 usage or settings, 3 unhealthy or a server away, 130 interrupted.
 """
 
-import difflib
 import importlib
 import importlib.metadata
 import os
@@ -18,6 +17,7 @@ import click
 
 import pipeline.commands
 from pipeline.errors import ServerAway, SettingsError, TapelineError
+from pipeline.spelling import advice
 
 GOOD, FINDING, USAGE, UNHEALTHY, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -45,9 +45,7 @@ class Commands(click.Group):
         """As click's, with the nearest spelling of a command that does not exist."""
         known = self.list_commands(ctx)
         if args[0] not in known and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(known)}"
-            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+            raise click.UsageError(f"no command {args[0]!r}{advice(args[0], known)}", ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

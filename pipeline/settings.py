@@ -4,7 +4,6 @@ Nothing but `config init`, `up` and `demo` writes the file. Secrets come from th
 the file that a `*_FILE` variable names, never from the settings file.
 """
 
-import difflib
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ import msgspec
 
 from pipeline.errors import SettingsError
 from pipeline.exchanges import EXCHANGES
+from pipeline.spelling import advice, explain
 from pipeline.streams import partitions
 from pipeline.timeframes import DEFAULT_TIMEFRAMES, SECOND, WIDTHS
 
@@ -232,9 +232,9 @@ def decode(text: bytes, path: Path) -> SettingsFile:
             f"{path} is not readable {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}"
         ) from error
     try:
-        file = msgspec.convert(tree, SettingsFile)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{path}: {_explain(str(error), tree)}") from error
+        file = _structs(tree)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
     _check(file, path)
     return file
 
@@ -287,45 +287,30 @@ def _without_nulls(tree: Any) -> Any:
     return [_without_nulls(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+_SECTIONS: dict[str, type[Section]] = {
+    r"\$\.collection_settings": CollectionSettings,
+    r"\$\.logging": LoggingSettings,
+    r"\$\.redis": RedisSettings,
+    r"\$\.postgres": PostgresSettings,
+    r"\$\.store": StoreSettings,
+    r"\$\.retention": RetentionSettings,
+    r"\$": SettingsFile,
+}
+_EXCHANGE_SECTIONS: dict[str, type[Section]] = {r"\$\.trading_pairs\[\d+\]": TradingPair, r"\$": ExchangeSettings}
 
 
-def _at(tree: Any, location: str) -> Any:
-    for key, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", location):
+def _structs(tree: Any) -> SettingsFile:
+    """The tree as structs. Raises SettingsError. Exchanges one by one: msgspec does not say in which a fault is."""
+    exchanges = tree.get("exchanges") if isinstance(tree, dict) else None
+    for name, exchange in exchanges.items() if isinstance(exchanges, dict) else ():
         try:
-            tree = tree[key] if key else tree[int(index)]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return tree
-
-
-_SECTIONS: tuple[tuple[str, type[Section]], ...] = (
-    (r"\$\.exchanges\[\.\.\.\]\.trading_pairs\[\d+\]", TradingPair),
-    (r"\$\.exchanges\[\.\.\.\]", ExchangeSettings),
-    (r"\$\.collection_settings", CollectionSettings),
-    (r"\$\.logging", LoggingSettings),
-    (r"\$\.redis", RedisSettings),
-    (r"\$\.postgres", PostgresSettings),
-    (r"\$\.store", StoreSettings),
-    (r"\$\.retention", RetentionSettings),
-    (r"\$", SettingsFile),
-)
-
-
-def _explain(message: str, tree: Any) -> str:
-    """msgspec's message with the value (or the nearest spelling of an unknown key) added."""
-    text, _, location = message.partition(" - at `")
-    location = location.rstrip("`") or "$"
-    if unknown := re.search(r"unknown field `([^`]*)`", text):
-        for pattern, section in _SECTIONS:
-            if re.fullmatch(pattern, location):
-                where = location.removeprefix("$").lstrip(".") or "the top level"
-                return f"unknown key {unknown[1]!r} in {where}{_nearest(unknown[1], list(section.__struct_fields__))}"
-    value = _at(tree, location.replace("[...]", ""))
-    shown = "" if isinstance(value, dict | list) or value is None else f" (it is {value!r})"
-    return f"{location.removeprefix('$').lstrip('.') or 'the top level'}: {text}{shown}"
+            msgspec.convert(exchange, ExchangeSettings)
+        except msgspec.ValidationError as error:
+            raise SettingsError(explain(error, exchange, _EXCHANGE_SECTIONS, f"exchanges.{name}")) from error
+    try:
+        return msgspec.convert(tree, SettingsFile)
+    except msgspec.ValidationError as error:
+        raise SettingsError(explain(error, tree, _SECTIONS, "")) from error
 
 
 def _check(file: SettingsFile, path: Path) -> None:
@@ -333,7 +318,7 @@ def _check(file: SettingsFile, path: Path) -> None:
     for name, exchange in file.exchanges.items():
         known = EXCHANGES.get(name)
         if known is None:
-            raise SettingsError(f"{path}: exchange {name!r} is not supported{_nearest(name, list(EXCHANGES))}")
+            raise SettingsError(f"{path}: exchange {name!r} is not supported{advice(name, list(EXCHANGES))}")
         symbols: set[str] = set()
         for number, pair in enumerate(exchange.trading_pairs):
             where = f"{path}: exchanges.{name}.trading_pairs[{number}]"
@@ -356,7 +341,7 @@ def _check(file: SettingsFile, path: Path) -> None:
 def _check_words(where: str, words: tuple[str, ...], known: list[str]) -> None:
     for word in words:
         if word not in known:
-            raise SettingsError(f"{where}: {word!r} is unknown{_nearest(word, known)}")
+            raise SettingsError(f"{where}: {word!r} is unknown{advice(word, known)}")
 
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

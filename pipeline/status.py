@@ -3,7 +3,6 @@
 The names of the fields are those of the seeds (`should_be_running`, `statistics.messages_received` …).
 """
 
-import difflib
 from typing import Any
 
 from pipeline.errors import SettingsError
@@ -12,6 +11,7 @@ from pipeline.findings import Reason, beats
 from pipeline.health import ProcessVerdict, Verdict
 from pipeline.reports import Report
 from pipeline.settings import Settings
+from pipeline.spelling import advice
 from pipeline.subscriptions import Subscription, clock_offset, connections, subscriptions
 from pipeline.text import iso, seconds
 
@@ -63,9 +63,7 @@ def of_name(whole: Document, name: str) -> Document:
     """The part about a process or an exchange. Raises SettingsError with the nearest name."""
     known = whole["processes"] | whole["exchanges"]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        raise SettingsError(f"no process or exchange {name!r}; {hint}")
+        raise SettingsError(f"no process or exchange {name!r}{advice(name, known)}")
     part: Document = known[name]
     return part
 

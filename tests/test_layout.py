@@ -24,6 +24,7 @@ CONTRACT = (
     "instruments",
     "timeframes",
     "settings",
+    "spelling",
     "steps",
 )
 IO_MODULES = {"redis", "websockets", "aiohttp", "psycopg", "asyncio", "time", "socket", "hiredis", "random"}

@@ -18,6 +18,10 @@ def file_with(**changes: Any) -> bytes:
     return json.dumps({**tree, **changes}).encode()
 
 
+def with_pair(pair: dict[str, Any]) -> bytes:
+    return file_with(exchanges={"okx": {"trading_pairs": [pair]}})
+
+
 def load(text: bytes, environ: dict[str, str] | None = None) -> settings.Settings:
     return settings.complete(settings.decode(text, PATH), PATH, environ or {})
 
@@ -45,6 +49,12 @@ def test_the_seeds_layout_is_read() -> None:
     ("text", "message"),
     [
         (b"{", "not readable JSON"),
+        (b"[]", "Expected `object`"),
+        (with_pair({"symbol": 7}), r"okx.trading_pairs\[0\].symbol: .*it is 7"),
+        (
+            file_with(exchanges={"okx": {"trading_pairs": [{"symbl": "A"}]}}),
+            r"'symbl' in exchanges.okx.trading_pairs\[0\]",
+        ),
         (file_with(exchangs={}), "unknown key 'exchangs'.*did you mean 'exchanges'"),
         (file_with(redis={"prot": 1}), "unknown key 'prot' in redis; did you mean 'port'"),
         (file_with(redis={"port": 99999}), r"redis.port: .*65535.*99999"),
