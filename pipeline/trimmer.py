@@ -12,6 +12,7 @@ import redis.exceptions
 
 from pipeline.errors import ServerAway
 from pipeline.heartbeat import Heartbeat
+from pipeline.pause import pause
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 
@@ -44,11 +45,7 @@ async def trim_forever(
                 await wire.close()
         except ServerAway as error:
             log.info("not trimmed: %s", error)
-        try:
-            async with asyncio.timeout(INTERVAL):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(INTERVAL, stop)
 
 
 async def trim(wire: Wire, keys: Keys, promise: Promise) -> dict[str, int]:

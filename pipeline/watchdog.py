@@ -16,6 +16,7 @@ from pipeline import reports
 from pipeline.errors import DecodeError, ServerAway
 from pipeline.heartbeat import Heartbeat
 from pipeline.judgement import BLIND, Do, Life, Policy, Seen, Verdict, after_blindness, judge
+from pipeline.pause import pause
 from pipeline.readiness import Readiness
 from pipeline.settings import Settings
 from pipeline.supervisor import Fault, Program, Supervisor
@@ -72,7 +73,7 @@ class Watchdog:
                 self._heartbeat.status = "running"
                 if getting_ready.done():
                     getting_ready.result()
-                await _pause(INTERVAL, stop)
+                await pause(INTERVAL, stop)
         finally:
             getting_ready.cancel()
             await asyncio.gather(getting_ready, return_exceptions=True)
@@ -237,11 +238,3 @@ def _read(path: Path) -> reports.Report | None:
         return reports.read(path)
     except (FileNotFoundError, DecodeError):
         return None
-
-
-async def _pause(seconds: float, stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

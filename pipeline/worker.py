@@ -14,6 +14,7 @@ import redis.exceptions
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
 from pipeline.heartbeat import Heartbeat
+from pipeline.pause import pause
 from pipeline.redis_ready import wait_ready
 from pipeline.steps import Command, Entry, Stage, Step
 from pipeline.streams import READERS, Keys
@@ -48,20 +49,20 @@ async def work(
     `token` names this process's life; the newest one to start holds the lease. While a server is away
     the loop waits with growing, jittered pauses and never gives up.
     """
-    take, pause = True, 0.0
+    take, wait = True, 0.0
     while not stop.is_set():
         wire: Wire | None = None
         try:
             wire = await open_wire()
             partition = PartitionLoop(make_stage(keys), wire, keys, token, heartbeat, most_entries)
             await partition.restore(take=take)
-            take, pause = False, 0.0
+            take, wait = False, 0.0
             heartbeat.status, heartbeat.waiting_for = "running", None
             while not stop.is_set():
                 await partition.step()
         except LeaseElsewhere:
             heartbeat.status, heartbeat.waiting_for = "standby", "lease"
-            pause = 1.0
+            wait = 1.0
         except StepRefused as error:
             heartbeat.counters["restores"] += 1
             log.info("%s: %s; restoring", keys.partition, error)
@@ -69,20 +70,12 @@ async def work(
             heartbeat.counters["restores"] += 1
             heartbeat.waiting_for = "redis"
             heartbeat.error(f"{keys.partition}: {error}")
-            pause = min(LONGEST_PAUSE, max(0.1, pause * 2))
+            wait = min(LONGEST_PAUSE, max(0.1, wait * 2))
         finally:
             if wire is not None:
                 await wire.close()
-        if pause:
-            await _pause(pause * random.uniform(0.5, 1.0), stop)
-
-
-async def _pause(seconds: float, stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
+        if wait:
+            await pause(wait * random.uniform(0.5, 1.0), stop)
 
 
 class PartitionLoop:

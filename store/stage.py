@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import redis.exceptions
 
 from pipeline.errors import ServerAway, StepRefused
+from pipeline.pause import pause
 from pipeline.records import DeadLetter
 from pipeline.redis_ready import wait_ready
 from pipeline.steps import Command, Entry, Step
@@ -54,7 +55,7 @@ async def store_partition(
 
     Raises SettingsError (schema newer or changed) and ContractBroken; waits for everything else.
     """
-    pause = 0.0
+    wait = 0.0
     while not stop.is_set():
         wire: Wire | None = None
         database: Database | None = None
@@ -67,23 +68,21 @@ async def store_partition(
             await loop.run(stop)
         except StepRefused as error:
             progress.restored(keys.partition, str(error))
-            pause = FIRST_PAUSE
+            wait = FIRST_PAUSE
         except TooManyFaults as error:
             progress.waits(keys.partition, "operator", str(error))
-            pause = LONGEST_PAUSE
+            wait = LONGEST_PAUSE
         except ServerAway as error:
             away = "postgres" if isinstance(error, PostgresAway) else "redis"
             progress.waits(keys.partition, away, str(error))
             # A server that takes connections but no rows (a full disk) is not asked ten times a second.
-            pause = (
-                FIRST_PAUSE if loop is not None and loop.batches else min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
-            )
+            wait = FIRST_PAUSE if loop is not None and loop.batches else min(LONGEST_PAUSE, max(FIRST_PAUSE, wait * 2))
         finally:
             if wire is not None:
                 await wire.close()
             if database is not None:
                 await database.close()
-        await _pause(pause * random.uniform(0.5, 1.0), stop)
+        await pause(wait * random.uniform(0.5, 1.0), stop)
 
 
 class Loop:
@@ -153,7 +152,7 @@ class Loop:
         if not batch.moves:
             return None
         if batch.entries < self._most_rows:
-            await _pause(self._age, stop)
+            await pause(self._age, stop)
             await self._read(batch, self._most_rows - batch.entries, block=False)
         return batch
 
@@ -252,11 +251,3 @@ def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
         )
         for stream, entries in reply or ()
     ]
-
-
-async def _pause(seconds: float, stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
