@@ -32,13 +32,16 @@ class Closing:
         windows = self.windows
         if self.header.known < windows.border:
             return 0
-        before, after = windows.closed, self._reach()
+        before = windows.closed
+        # No quiet window touches what is unknown: years of it take no longer than a moment.
+        proven = windows.unknown.until(before)
+        after = self._reach(proven)
         windows.roll(after)
         windows.closed = after
         issued = 0
         for frame in windows.frames:
-            due = frame.every(before, after) if frame.quiet else frame.within(frame.opens, before, after)
-            for start in due:
+            due = frame.within(frame.opens, before, min(proven, after) if frame.quiet else after)
+            for start in (*due, *frame.every(proven, after)) if frame.quiet else due:
                 if _issued(frame, start):
                     windows.look_again(start, start)
                 else:
@@ -78,6 +81,19 @@ class Closing:
             windows.drop()
         return issued
 
+    def revive(self, start: int) -> None:
+        """Takes back quiet windows from `start` on that are no longer kept: what proved them is about to be doubted.
+        Of each frame the last ones; older ones only stored trades could correct."""
+        windows = self.windows
+        end = windows.closed - KEPT
+        for frame in windows.frames:
+            if frame.quiet and start < end:
+                for open_time in frame.every(max(start, end - MOST_QUIET * frame.width), end):
+                    said = verdict(windows, frame, open_time, self.header.known)
+                    if open_time not in frame.windows and said is not None and said.quality == "quiet":
+                        window = windows.window(frame, open_time)
+                        window.revision, window.quality, window.price = 0, said.quality, said.price
+
     def finish(self, received: int) -> int:
         """Writes every window with trades as it is: the stream has ended."""
         windows = self.windows
@@ -92,10 +108,10 @@ class Closing:
         windows.recheck = None
         return issued
 
-    def _reach(self) -> int:
+    def _reach(self, proven: int) -> int:
         """How far to close at this record: after a long silence not everything at once."""
         widths = [frame.width for frame in self.windows.frames if frame.quiet]
-        return min([self.header.known, *(self.windows.closed + MOST_QUIET * width for width in widths[:1])])
+        return min([self.header.known, *(proven + MOST_QUIET * width for width in widths[:1])])
 
     def _doubtful(self) -> Iterator[tuple[Frame, int]]:
         """The windows in the time to look at again that were due: issued, closed, or quiet and still kept."""

@@ -123,25 +123,23 @@ class Instrument:
         """Collection begins at `since`, or with the trade that came just then. Trades from before were replayed
         on subscribing: they count where their window goes on, and say nothing of what follows them."""
         header = self.header
-        early, header.early = [Summary.of(trade) for trade in header.early], []
-        times = (summary.first.time for summary in early)
-        since = min([since, *(time for time in times if time >= since - LAG)])
+        early, header.early = header.early, []
+        since = min([since, *(time for trade in early if (time := trade.time or 0) >= since - LAG)])
         header.since = header.known = self.windows.closed = since
         self._shape(since)
         kept = True
-        for summary in early:
-            kept &= self.windows.add(summary)
+        for trade in early:
+            kept &= self.windows.add(Summary.of(trade))
+            self._follow(trade, trade.time or 0, trade.received)
         return kept
 
     def _break(self, record: Coverage, clock: Clock | None) -> None:
-        """Coverage ended: what the last frames of the connection prove holds, nothing after it does."""
+        """Coverage ended. What the connection seemed to prove holds until a number tells of a trade that it lost."""
         header = self.header
         uncertainty = 0 if clock is None else clock.uncertainty
         if header.covered and record.time is not None and not self.unknown.pending and header.since is not None:
             header.known = max(header.known, record.time - LAG - uncertainty)
-        if header.broken is None:
-            header.broken = header.known
-        header.covered, header.connection = False, None
+        header.covered, header.connection, header.broken = False, None, True
 
     def _shape(self, since: int) -> None:
         """The frames are those of the settings, from `since` on."""
@@ -166,30 +164,43 @@ class Instrument:
             self._look_again(self.unknown.fill(trade.epoch, first, trade.sequence, time))
             return False
         if first > header.next:
-            # On an unbroken connection any moment since the last trade may be the one that was skipped.
-            start = max(header.newest, header.broken or 0)
-            self._look_again(self.unknown.add(Range(trade.epoch, header.next, first - 1, start, time, received)))
-        header.next, header.newest, header.broken = trade.sequence + 1, time, None
+            # A connection that seems to live may carry nothing: any moment since the last trade may be a missing one's.
+            self._miss(Range(trade.epoch, header.next, first - 1, header.newest, time, received))
+        header.next, header.newest, header.broken = trade.sequence + 1, time, False
         return True
 
     def _anchor(self, trade: Trade, first: int, time: int) -> bool:
         """The numbers begin here: of the collection or of an epoch. A trade from before the collection was
-        replayed on subscribing and says nothing of what follows it."""
+        replayed on subscribing: only the number that continues it proves the time between them."""
         header = self.header
+        continues = not header.next or (trade.epoch, first) == (header.epoch, header.next)
         if header.anchor is None:
             if header.since is None or time < header.since:
+                header.epoch, header.next = max((header.epoch, header.next), (trade.epoch, trade.sequence + 1))
                 return False
+            if not continues:
+                self._miss_time(header.since, time)
             header.anchor, header.anchor_epoch = first, trade.epoch
-        header.epoch, header.next, header.newest, header.broken = trade.epoch, trade.sequence + 1, time, None
+        elif header.broken:
+            self._miss_time(header.newest, time)
+        header.epoch, header.next, header.newest, header.broken = trade.epoch, trade.sequence + 1, time, False
         return True
+
+    def _miss(self, missing: Range) -> None:
+        self._closing.revive(min(missing.start, missing.end))
+        self._look_again(self.unknown.add(missing))
+
+    def _miss_time(self, start: int, end: int) -> None:
+        """No number tells how many trades there were."""
+        self._closing.revive(min(start, end))
+        self._look_again(self.unknown.lose_time(start, end))
 
     def _learn(self, record: Gap) -> None:
         """Takes over a gap below the first number followed here: normalize may begin a few trades earlier."""
         header = self.header
         if header.anchor is None or (record.epoch, record.to_sequence) < (header.anchor_epoch, header.anchor):
             for first, last in record.remaining or ((record.from_sequence, record.to_sequence),):
-                missing = Range(record.epoch, first, last, record.from_time, record.to_time, None)
-                self._look_again(self.unknown.add(missing))
+                self._miss(Range(record.epoch, first, last, record.from_time, record.to_time, None))
 
     def _evidence(self, clock: Clock) -> int | None:
         """The time up to which the clock proves that every trade is here; None where it proves nothing."""

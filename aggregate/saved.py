@@ -45,7 +45,8 @@ class Header(msgspec.Struct):
 
     `place` orders instruments as they were first met. `next`: the number that continues the unbroken
     sequence; `anchor`: the number it began with (None: not begun), `newest`: the time of its last trade.
-    `broken`: coverage ended since that trade; up to this time nothing is missing. `since`: collection began.
+    Before it has begun, `next` continues what was replayed. `broken`: coverage ended since that trade. `since`:
+    collection began.
     `known`: all trades up to this time are known but for the `ranges`.
     `reissued`: the clock second of the last re-issue. `early` are trades from before coverage began.
     """
@@ -63,7 +64,7 @@ class Header(msgspec.Struct):
     anchor: int | None = None
     anchor_epoch: int = 0
     newest: int = 0
-    broken: int | None = None
+    broken: bool = False
     since: int | None = None
     known: int = 0
     closed: int = 0

@@ -67,6 +67,13 @@ class Unknown:
         self.lost = _merged(self.lost)
         return self._touched(hit)
 
+    def lose_time(self, start: int, end: int) -> Span:
+        """Nobody can tell whether there were trades in this time. Returns it."""
+        span = min(start, end), max(start, end)
+        self.lost = _merged([*self.lost, span])
+        self._settle()
+        return span
+
     @property
     def pending(self) -> bool:
         """Whether any jump is neither filled nor confirmed."""
@@ -84,6 +91,11 @@ class Unknown:
                 break
             total += max(0, min(end, high + 1) - max(start, low))
         return total
+
+    def until(self, time: int) -> int:
+        """The end of what is unknown at `time`, or `time` where it is known."""
+        place = bisect_right(self._spans, time, key=lambda span: span[0]) - 1
+        return max(time, self._spans[place][1]) if place >= 0 else time
 
     def straddled(self, start: int, end: int) -> bool:
         """Whether the window holds a border of a range as it now stands."""
@@ -125,6 +137,7 @@ class Unknown:
         self._pending = [(found.start, found.end) for found in self.ranges if found.pending is not None]
         confirmed = [(found.start, found.end) for found in self.ranges if found.pending is None]
         self._known = _merged([*confirmed, *self.lost])
+        self._spans = _merged([*self._known, *self._pending])
         self._borders = sorted({time for found in self.ranges for time in (found.start, found.end)})
 
 

@@ -153,9 +153,12 @@ class Windows:
                     self._pass_on(frame, frame.windows[start].summary)
 
     def kept(self, frame: Frame, open_time: int) -> bool:
-        """Whether the window belongs to the state: young, or at a border of what is missing."""
+        """Whether the window belongs to the state: young, with the last trade, or at a border of what is missing.
+        A jump may be seen long after the last trade; while it waits, all it touches stays."""
         end = open_time + frame.width
-        return end > self.closed - KEPT or self.unknown.straddled(open_time, end)
+        last = bool(frame.traded) and open_time == frame.traded[-1]
+        unknown = self.unknown
+        return end > self.closed - KEPT or last or unknown.straddled(open_time, end) or unknown.waits(open_time, end)
 
     def drop(self) -> None:
         """Lets go of the windows that no longer belong to the state."""

@@ -13,8 +13,8 @@ from pipeline.records import CandleSettings
 
 
 class Connection(msgspec.Struct):
-    """A connection that is up: `opened` by the exchange's clock, `last` the host's time of its last frame of any
-    sort, `stopped` the instruments that were unsubscribed or refused on it."""
+    """A connection that is up: the host's times at which it `opened` and of its `last` frame of any sort, and the
+    instruments `stopped` (unsubscribed or refused) on it."""
 
     opened: int
     last: int
@@ -58,7 +58,7 @@ class Evidence:
         """The connection; its first frame (at host time `time`) counts as its opening."""
         connection = self.connections.get(name)
         if connection is None:
-            connection = self.connections[name] = Connection(opened=self.exchange_time(time), last=time)
+            connection = self.connections[name] = Connection(opened=time, last=time)
         self.changed_connections.add(name)
         return connection
 
@@ -77,12 +77,16 @@ class Evidence:
         self.changed_covers.add(instrument)
         return self.covers.setdefault(instrument, Cover())
 
-    def data(self, name: str, instrument: str, received: int, time: int) -> Change | None:
-        """Data of the instrument's trades channel, received at host time `received`; `time` is its newest trade's."""
-        # Without an estimate of the exchange's clock, what was replayed must not date coverage back.
+    def data(self, name: str, instrument: str, received: int, time: int, begun: bool) -> Change | None:
+        """Data of the instrument's trades channel, received at host time `received`; `time` is its newest trade's,
+        `begun` whether its numbers are followed yet."""
+        # Without an estimate of the exchange's clock, what was replayed must not date coverage back, and only what
+        # the exchange itself dated is known to have come.
         arrival = received + self.offset if self.offset is not None else max(time, received)
         cover = self.cover(instrument)
-        cover.message, cover.shown = received, max(cover.shown, arrival)
+        cover.message, cover.shown = received, max(cover.shown, time if self.offset is None else arrival)
+        if self.offset is None and not begun:
+            return None
         if name in cover.connections or instrument in self.connections[name].stopped:
             return None
         cover.connections.append(name)
@@ -160,4 +164,4 @@ class Evidence:
         connection = self.connections.get(cover.active or "")
         if connection is None or self.offset is None:
             return cover.shown
-        return max(cover.since or 0, connection.last + self.offset)
+        return connection.last + self.offset

@@ -234,12 +234,19 @@ class Normalize:
             state.catalogue.know(trade)
             seen = state.continuity.setdefault(name, Continuity())
             listed = state.instruments[name].listed
-            opened = connection.opened if connection else received
+            opened = self._opened(connection, seen) if connection else received
             self._took(name, seen.take(trade, state.stream.now, opened, listed), received, frame.conn)
             newest[name] = max(newest.get(name, 0), trade.time or received)
         for name, time in newest.items():
-            change = state.evidence.data(frame.conn, name, received, time) if connection else None
+            begun = state.continuity[name].next is not None
+            change = state.evidence.data(frame.conn, name, received, time, begun) if connection else None
             self._covered([change] if change else [], received)
+
+    def _opened(self, connection: Connection, seen: Continuity) -> int:
+        """The exchange's time at which the connection opened. While the difference of the clocks is not known, a host
+        ahead would take live trades for replayed ones for as long: only the first may be one."""
+        evidence = self._state.evidence
+        return 0 if evidence.offset is None and seen.early else evidence.exchange_time(connection.opened)
 
     def _connection(self, frame: Frame, received: int) -> Connection:
         """The frame's connection; only what came in proves that it lives."""

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from pipeline.records import Candle
-from tests.aggregate.made import MS, Player, brief, clock, covered, entries, gap, played, told, trade, uncovered
+from tests.aggregate.made import MS, START, Player, brief, clock, covered, entries, gap, played, told, trade, uncovered
 
 SLOW = 0.3
 """Later than aggregate.instrument.LAG after the moment in question."""
@@ -85,6 +85,19 @@ def test_a_long_silence_is_made_up_for_in_pieces() -> None:
     assert brief(player.candles()) == [(0, "complete", 0, 0), *((60 * n, "quiet", 0, 0) for n in range(1, 1200))]
 
 
+def test_years_that_are_unknown_are_not_walked_through() -> None:
+    years, again = 3 * 365 * 86_400.0, {"connection": "wss://example#2"}
+    player = played(
+        trade(1, 0), covered(0), trade(2, 30), clock(70), uncovered(71), trade(9, years), covered(years, **again)
+    )
+    player.play(
+        entries([gap("opened", 3, 8, 30, years, years + 2), clock(years + 2, **again), clock(years + 3, **again)])
+    )
+    assert (years, "partial", 0, 0.000000001) in brief(player.candles("1s"))
+    player.play(entries([clock(years + 130, **again)]))
+    assert brief(player.candles("1m"))[-2:] == [(years, "partial", 0, 0.000000001), (years + 60, "quiet", 0, 0)]
+
+
 def test_the_window_in_which_collection_began_is_partial() -> None:
     player = played(covered(20), trade(1, 30), trade(2, 60))
     assert brief(player.candles("1m")) == [(0, "partial", 0, 20)]
@@ -100,12 +113,23 @@ def test_trades_of_the_first_frame_come_before_coverage() -> None:
 
 
 def test_an_old_trade_replayed_on_subscribing_covers_nothing() -> None:
-    """Its own second has no candle and its number opens no hole; in the minute that still goes on it counts."""
-    player = played(trade(1, -100, "5"), trade(2, 3, "7"), covered(20), trade(900, 21), trade(901, 60), clock(200))
-    assert brief(player.candles("1m"))[0] == (0, "partial", 0, 20)
+    """Its own second has no candle and its number opens no hole, but the time to the next one is not proven; in the
+    minute that still goes on it counts."""
+    player = played(trade(1, -100, "5"), trade(2, 3, "7"), covered(20), trade(900, 20.5), trade(901, 60), clock(200))
+    assert brief(player.candles("1m"))[0] == (0, "partial", 0, 20.500000001)
     assert player.candles("1m")[0].open == "7"
-    assert brief(player.candles("1s")) == [(21, "complete", 0, 0), (60, "complete", 0, 0)]
+    assert brief(player.candles("1s")) == [(20, "partial", 0, 0.500000001), (60, "complete", 0, 0)]
     assert player.stage.report()["late"] == 0
+
+
+def test_the_number_after_a_replayed_one_proves_the_time_between() -> None:
+    """Whatever became of the connections in between."""
+    cut = (trade(1, -100), covered(0), uncovered(30), covered(90, connection="wss://example#2"))
+    player = played(*cut, trade(2, 130), clock(200, connection="wss://example#2"))
+    assert brief(player.candles("1m")) == [(0, "quiet", 0, 0), (60, "quiet", 0, 0), (120, "complete", 0, 0)]
+    player = played(*cut, trade(3, 130), clock(200, connection="wss://example#2"))
+    assert brief(player.candles("1m"))[-1] == (120, "partial", 0, 10.000000001)
+    assert {candle.quality for candle in player.candles("1m")} == {"partial"}
 
 
 def test_a_replayed_trade_gives_quiet_windows_their_price() -> None:
@@ -205,7 +229,8 @@ def test_a_jump_after_windows_were_closed_by_the_clock_takes_them_back() -> None
     ]
 
 
-def test_a_jump_after_a_cut_leaves_alone_what_the_connection_had_proven() -> None:
+def test_a_jump_after_a_cut_takes_back_what_the_connection_seemed_to_prove() -> None:
+    """It may have carried nothing since the last trade: silence after an acknowledgement ends in a reconnect."""
     player = played(
         covered(0),
         trade(1, 0.5),
@@ -220,7 +245,9 @@ def test_a_jump_after_a_cut_leaves_alone_what_the_connection_had_proven() -> Non
     assert brief(player.candles("1m")) == [
         (0, "complete", 0, 0),
         (60, "quiet", 0, 0),
-        (120, "partial", 0, 5.250000001),
+        (0, "partial", 1, 59.5),
+        (60, "partial", 1, 60),
+        (120, "partial", 0, 15.000000001),
     ]
 
 
@@ -304,6 +331,33 @@ def test_state_is_small() -> None:
     player = played(*stream)
     assert 600 < len(player.saved) < 640
     assert player.stage.report()["windows"] == len(player.saved) - 2
+
+
+def test_silence_found_out_late_takes_back_quiet_windows_no_longer_kept() -> None:
+    """Pongs came, trades did not: nothing was quiet, however long ago."""
+    quiet = [(60.0 * minute, "quiet", 0, 0.0) for minute in range(1, 30)]
+    player = played(trade(1, 30), covered(30), trade(2, 59.5), *(clock(60.0 * minute + 2) for minute in range(1, 31)))
+    assert brief(player.candles("1m")) == [(0, "partial", 0, 30), *quiet]
+    player.play(entries([trade(9, 1810.5)]), restore=True)
+    player.play(entries([clock(1811)]), restore=True)
+    player.play(entries([gap("opened", 3, 8, 59.5, 1810.5, 1813), clock(1813)]), restore=True)
+    taken = [(start, "partial", 1, 60.0) for start, *_ in quiet]
+    assert brief(player.candles("1m"))[30:] == [(0, "partial", 1, 30.5), *taken]
+    assert brief(player.candles("1s"))[-1] == (59, "partial", 1, 0.5)
+
+
+def test_a_trade_missed_long_ago_never_replaces_the_candle_of_the_last_one() -> None:
+    player = played(trade(1, 0), covered(0), trade(2, 10), clock(1000), trade(4, 1000.5), trade(3, 10.5))
+    player.play(entries([clock(1002)]))
+    told_of = [(c.revision, c.first_id, c.last_id) for c in player.candles("1m") if c.open_time == START]
+    assert told_of == [(0, "1", "2"), (1, "1", "3")]
+
+
+def test_numbers_that_began_again_while_nothing_was_covered_prove_nothing_of_that_time() -> None:
+    cut = (trade(50, 0), covered(0), trade(51, 30), clock(60), uncovered(60))
+    player = played(*cut, trade(1, 300, epoch=1), covered(300.1, connection="wss://example#2"))
+    player.play(entries([clock(362, connection="wss://example#2")]))
+    assert brief(player.candles("1m")) == [(0, "partial", 0, 30), (300, "partial", 0, 0.000000001)]
 
 
 def test_a_new_epoch_opens_no_hole() -> None:

@@ -24,7 +24,7 @@ def test_an_acknowledgement_covers_nothing_and_data_does() -> None:
 
 def test_a_replayed_trade_covers_from_its_arrival_not_from_its_time() -> None:
     assert changes(clock(0), opened(0), trade(7, -3600, delay=3601)) == [("covered", "open", A, 1.0)]
-    assert changes(opened(0), trade(7, -3600, delay=3601)) == [("covered", "open", A, 1.0)]
+    assert changes(opened(0), trade(7, -3600, delay=3601)) == [], "without the exchange's clock it covers nothing"
 
 
 def test_times_are_the_exchanges() -> None:
@@ -114,3 +114,17 @@ def test_a_new_writer_after_a_close_breaks_nothing_more() -> None:
 def test_coverage_stands_behind_the_trades_that_prove_it() -> None:
     labels = [label for label, _ in run(clock(0), opened(0), trade(7, 1), closed(2)).ordered()]
     assert labels == ["clock", "trade", "coverage", "coverage"]
+
+
+def test_a_host_ahead_of_an_unknown_clock_follows_the_numbers_all_the_same() -> None:
+    """Only the first trade may be a replayed one; nobody dated coverage but the exchange."""
+    ahead = 600.0
+    frames = [opened(ahead), *(trade(number, number, delay=ahead) for number in (7, 8, 10))]
+    played = run(*frames, clock(ahead + 13, None), closed(ahead + 14))
+    assert [(row["from_sequence"], row["to_sequence"]) for row in played.of("gap")] == [(9, 9)]
+    assert rows(played.of("coverage")) == [("covered", "open", A, ahead + 8), ("uncovered", "closed", A, 10)]
+
+
+def test_the_opening_is_dated_anew_when_the_exchanges_clock_becomes_known() -> None:
+    frames = [opened(600), clock(601, -600 * SECOND, a=600), trade(7, 2, delay=600), trade(9, 3, delay=600)]
+    assert [row["from_sequence"] for row in run(*frames, clock(610, -600 * SECOND)).of("gap")] == [8]
