@@ -15,6 +15,8 @@ from pipeline.timeframes import DEFAULT_TIMEFRAMES, MINUTE, SECOND, WIDTHS
 MOST_EARLY = 1_000
 LAG = SECOND // 4
 """A trade may come so much later than other frames of its connection that are of the same time."""
+AHEAD = SECOND
+"""A trade may be dated so much later than its arrival. One dated further ahead does not make known what is between."""
 LONGEST_PENDING = MINUTE
 """normalize decides on a jump within seconds; one it never heard of was lost between it and us."""
 
@@ -33,10 +35,13 @@ class Instrument:
         self._looked_at = -1
         self._mark_quiet()
 
-    def trade(self, trade: Trade) -> bool:
-        """Takes one trade. False when a window it belongs to is no longer kept. Raises DecodeError."""
+    def trade(self, trade: Trade, clock: Clock | None) -> bool:
+        """Takes one trade; `clock` is the newest. False when a window it belongs to is no longer kept. Raises
+        DecodeError."""
         summary = Summary.of(trade)
         time = summary.first.time
+        if clock is not None and clock.time is not None:
+            time = min(time, trade.received + clock.time - clock.received + clock.uncertainty + AHEAD)
         header = self.header
         self._touch()
         if header.since is None:

@@ -114,7 +114,7 @@ class Aggregate:
         instrument = self._instruments.get(trade.instrument) or self._meet(trade)
         self._partition_changed = True
         self._received = max(self._received, trade.received)
-        if not instrument.trade(trade):
+        if not instrument.trade(trade, self._newest_clock):
             self._rebuild(instrument, trade.time, trade.time)
 
     def _clock(self, data: bytes) -> None:

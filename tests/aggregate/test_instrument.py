@@ -4,7 +4,21 @@ import msgspec
 import pytest
 
 from pipeline.records import Candle
-from tests.aggregate.made import MS, START, Player, brief, clock, covered, entries, gap, played, told, trade, uncovered
+from tests.aggregate.made import (
+    MS,
+    START,
+    Player,
+    at,
+    brief,
+    clock,
+    covered,
+    entries,
+    gap,
+    played,
+    told,
+    trade,
+    uncovered,
+)
 
 SLOW = 0.3
 """Later than aggregate.instrument.LAG after the moment in question."""
@@ -83,6 +97,15 @@ def test_a_long_silence_is_made_up_for_in_pieces() -> None:
     player.play(entries([clock(1200 * 60 + 1)]))
     player.play(entries([clock(1200 * 60 + 2)]))
     assert brief(player.candles()) == [(0, "complete", 0, 0), *((60 * n, "quiet", 0, 0) for n in range(1, 1200))]
+
+
+def test_a_trade_dated_far_ahead_closes_nothing_before_its_time() -> None:
+    """The venue's glitch: all later trades would be too late, and the time between quiet."""
+    player = played(covered(0), trade(1, 0.5), clock(30), trade(2, 72_000, received=at(30.1)), trade(3, 31), clock(62))
+    assert brief(player.candles("1m")) == [(0, "complete", 0, 0)]
+    assert (player.candles("1m")[0].trades_count, player.stage.report()["late"]) == (2, 0)
+    player.play(entries([clock(63), trade(5, 64), gap("opened", 4, 4, 31, 64, 67), clock(122)]))
+    assert brief(player.candles("1m"))[1:] == [(60, "partial", 0, 4.000000001), (0, "partial", 1, 29)]
 
 
 def test_years_that_are_unknown_are_not_walked_through() -> None:
