@@ -63,7 +63,7 @@ class Continuity(msgspec.Struct):
     """The state of one instrument.
 
     `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that
-    passed. `newest` is the newest time passed, `previous_*` the end of the epoch before.
+    passed. `given_up` are holes that the ledger has to close unfilled. `newest` is the newest time passed, `previous_*` the end of the epoch before.
     """
 
     epoch: int = 0
@@ -78,6 +78,7 @@ class Continuity(msgspec.Struct):
     early: Ranges = []
     holes: list[Hole] = []
     old_holes: list[Hole] = []
+    given_up: list[Hole] = []
     held: list[Held] = []
     trades: int = 0
     duplicates: int = 0
@@ -104,7 +105,7 @@ class Continuity(msgspec.Struct):
     @property
     def busy(self) -> bool:
         """Whether `tick` has anything to look after."""
-        return bool(self.holes or self.old_holes or self.held)
+        return bool(self.holes or self.old_holes or self.given_up or self.held)
 
     def take(self, trade: Trade, now: int, opened: int, listed: int | None) -> Outcome:
         """Decides on one trade.
@@ -145,7 +146,8 @@ class Continuity(msgspec.Struct):
 
         A hole is told once it is PROVISIONAL old; one filled before that never is: it was reordering.
         """
-        found = news((*self.old_holes, *self.holes), now)
+        found = [*self.given_up, *news((*self.old_holes, *self.holes), now)]
+        self.given_up = []
         self.holes = [hole for hole in self.holes if hole.remaining]
         self.old_holes = [hole for hole in self.old_holes if hole.remaining]
         return found
@@ -181,8 +183,8 @@ class Continuity(msgspec.Struct):
         assert self.newest is not None
         time = time_of(trade)
         if first > self.next:
-            if self._intervals() >= MOST_INTERVALS:
-                return self._refuse(trade)
+            while self._intervals() >= MOST_INTERVALS:
+                self._give_up_oldest()
             before = min(self.newest, time)
             hole = Hole(self.epoch, self.next, first - 1, before, time, now, [(self.next, first - 1)])
             self.holes.append(hole)
@@ -194,6 +196,14 @@ class Continuity(msgspec.Struct):
             return passed
         released = self._release(doubted)
         return Outcome(passed.passed + released.passed, buried=released.buried)
+
+    def _give_up_oldest(self) -> None:
+        """Nobody fills the holes: the ledger names the oldest as lost, so that the trades of today can pass."""
+        holes = self.old_holes or self.holes
+        hole = holes.pop(0)
+        hole.given_up = True
+        self.given_up.append(hole)
+        self.began = max(self.began, hole.to_time)
 
     def _known(self, trade: Trade, first: int, last: int) -> Outcome:
         """Below next, in no hole, not newer: seen before, unless it is from before our start."""
@@ -301,6 +311,6 @@ class Continuity(msgspec.Struct):
         return Outcome(dropped=why)
 
     def _refuse(self, trade: Trade, reason: str = "too many open gaps") -> Outcome:
-        """Exactness before freshness: what cannot be remembered does not pass."""
+        """What cannot be remembered does not pass."""
         self.refused += 1
         return Outcome(buried=((reason, trade),))

@@ -14,7 +14,8 @@ PROVISIONAL = 2 * SECOND
 
 class Hole(msgspec.Struct):
     """Numbers `first`…`last` of `epoch` were jumped over at stream time `since`. `remaining` is what has not come
-    since; `told`: it is in the ledger; `changed`: the ledger does not know yet what came."""
+    since; `told`: it is in the ledger; `changed`: the ledger does not know yet what came; `given_up`: what remains
+    counts as lost, there are too many holes to remember."""
 
     epoch: int
     first: int
@@ -25,6 +26,7 @@ class Hole(msgspec.Struct):
     remaining: Ranges
     told: bool = False
     changed: bool = False
+    given_up: bool = False
 
     @property
     def missing(self) -> int:

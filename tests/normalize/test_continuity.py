@@ -313,19 +313,23 @@ def test_late_trades_of_an_ended_epoch_keep_its_number() -> None:
     assert feed.passed[-1] == (1, 4)
 
 
-def test_open_intervals_are_bounded_and_nothing_passes_that_cannot_be_remembered() -> None:
+def test_open_intervals_are_bounded_and_the_oldest_is_named_as_lost() -> None:
+    """Where nobody fills holes, an instrument must not stand still for ever."""
     state = Continuity()
     for number in range(0, 2 * MOST_INTERVALS + 2, 2):
         state.take(trade(number, 1), 0, T0, None)
     assert len(state.holes) == MOST_INTERVALS
+    assert state.changed_holes(PROVISIONAL)
     reached = state.next
     assert reached is not None
-    refused = state.take(trade(reached + 1, 1), 0, T0, None)
-    assert refused.buried == (("too many open gaps", trade(reached + 1, 1)),)
-    assert state.next == reached, "what was refused is still missing"
-    assert state.take(trade(reached, 1), 0, T0, None).passed, "what needs no memory passes"
-    assert state.take(trade(1, 1), 0, T0, None).passed
-    assert state.take(trade(reached + 2, 1), 0, T0, None).passed
+    assert state.take(trade(reached + 1, 2), 0, T0, None).passed
+    assert state.take(trade(reached + 2, 2), 0, T0, None).passed
+    assert len(state.holes) == MOST_INTERVALS
+    (lost,) = (hole for hole in state.changed_holes(0) if hole.given_up)
+    assert (lost.first, lost.last, lost.remaining) == (1, 1, [(1, 1)])
+    assert state.take(trade(1, 1), 0, T0, None).dropped == "duplicate", "what is named as lost stays lost"
+    assert state.take(trade(reached, 1), 0, T0, None).passed
+    assert state.open_gaps == MOST_INTERVALS - 1
 
 
 arrivals = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 4)), min_size=1, max_size=120)

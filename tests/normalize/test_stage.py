@@ -276,3 +276,17 @@ def test_the_same_bytes_however_the_stream_is_cut_or_the_stage_restored(seed: in
     assert len(passed) == len(set(passed))
     passed = expected.trades("BTC-USDT-SWAP")
     assert len(passed) == len(set(passed))
+
+
+def test_a_thousand_gaps_that_nobody_fills_stop_no_instrument() -> None:
+    frames = started()
+    for number in range(1, 2_006, 2):
+        frames.append(trade(number, number / 100))
+    played = run(*frames, clock(25))
+    assert len(played.trades()) == 1_003
+    given_up = [gap for gap in played.of("gap") if gap["state"] == "closed"]
+    assert [(gap["from_sequence"], gap["reason"], gap["remaining"]) for gap in given_up] == [
+        (2, "given up", [[2, 2]]),
+        (4, "given up", [[4, 4]]),
+    ]
+    assert not played.streams.get(KEYS.dead)
