@@ -63,7 +63,8 @@ class Continuity(msgspec.Struct):
     """The state of one instrument.
 
     `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that
-    passed. `given_up` are holes that the ledger has to close unfilled. `newest` is the newest time passed, `previous_*` the end of the epoch before.
+    passed. `given_up` are holes that the ledger has to close unfilled. `newest` is the newest time passed,
+    `previous_*` the end of the epoch before.
     """
 
     epoch: int = 0
