@@ -16,10 +16,14 @@ from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
 from pipeline.frames import Frame, RawEntry, pack, unpack
 from pipeline.heartbeat import Heartbeat
+from pipeline.memory import memory_share
 from pipeline.steps import Command
 from pipeline.streams import Keys
 from pipeline.timeframes import SECOND
 from pipeline.wire import Reply, Wire, check
+
+MOST_MEMORY = 0.6
+"""Share of Redis' memory above which nothing more goes in: the stages that read need the rest to make room."""
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +63,9 @@ class Writer:
         self._session = 0
         self._token = b""
         self._overflowing = False
+        self._weighed = 0
         self.away = True
-        """Whether Redis is out of reach or not ready."""
+        """Whether Redis is out of reach, not ready or too full."""
 
     @property
     def waiting_bytes(self) -> int:
@@ -151,8 +156,19 @@ class Writer:
             if self._buffer.waiting_bytes < BURST_BYTES:
                 # A few ms for more: one wake-up of all who read then serves many frames.
                 await asyncio.sleep(self._timing.linger / SECOND)
+            if self._monotonic() - self._weighed >= SECOND:
+                await self._wait_for_room(wire)
             if entries := self._buffer.burst():
                 await self._commit(wire, entries)
+
+    async def _wait_for_room(self, wire: Wire) -> None:
+        """Returns once Redis has memory to spare for us; until then frames wait in the buffer."""
+        while (share := await memory_share(wire)) > MOST_MEMORY:
+            if not self.away:
+                self._heartbeat.error(f"{self.keys.raw}: Redis is {share:.0%} full: frames wait for room")
+            self.away = True
+            await asyncio.sleep(self._timing.redis_pause / SECOND)
+        self.away, self._weighed = False, self._monotonic()
 
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
         lease = self.keys.lease("ingest")

@@ -12,13 +12,17 @@ import redis.exceptions
 
 from pipeline.errors import ServerAway
 from pipeline.heartbeat import Heartbeat
+from pipeline.memory import memory_share
 from pipeline.pause import pause
+from pipeline.steps import Command
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 
 INTERVAL = 10.0
 BUDGET_SHARE = 0.5
 """Above this share of maxmemory what outsiders were promised yields."""
+MOST_CUT = 1_000_000
+"""Entries cut from one stream at a time. Without a limit of ours the server cuts 10,000, and a busy stream grows."""
 
 log = logging.getLogger(__name__)
 
@@ -52,26 +56,27 @@ async def trim(wire: Wire, keys: Keys, promise: Promise) -> dict[str, int]:
     """Trims once; entries removed per stream."""
     seconds, microseconds = map(int, check((await wire.call(("TIME",)))[0]))
     now = seconds * 1_000 + microseconds // 1_000
-    short = await _memory_is_short(wire)
+    short = await memory_share(wire) > BUDGET_SHARE
     removed: dict[str, int] = {}
     for kind, readers in READERS.items():
         stream = keys.stream(kind)
         floor = await _read_by_all(wire, stream, readers) if readers else None
         if floor is None:
             continue
+        most = MOST_CUT
         if not short:
-            length = check((await wire.call(("XLEN", stream)))[0])
-            if length <= promise.entries:
-                continue
+            most = min(most, check((await wire.call(("XLEN", stream)))[0]) - promise.entries)
             floor = min(floor, (now - promise.milliseconds, 0))
-        removed[stream] = await _cut(wire, keys, stream, floor)
+        if most > 0:
+            removed[stream] = await _cut(wire, keys, stream, floor, most)
     return removed
 
 
-async def _cut(wire: Wire, keys: Keys, stream: str, floor: StreamId) -> int:
+async def _cut(wire: Wire, keys: Keys, stream: str, floor: StreamId, most: int) -> int:
     """The floor is noted first, so that a reader below it can tell; a full Redis refuses only the note."""
     minimum = f"{floor[0]}-{floor[1]}"
-    _, cut = await wire.call(("HSET", keys.floor, stream, minimum), ("XTRIM", stream, "MINID", "~", minimum))
+    trim: Command = ("XTRIM", stream, "MINID", "~", minimum, "LIMIT", most)
+    _, cut = await wire.call(("HSET", keys.floor, stream, minimum), trim)
     return int(check(cut))
 
 
@@ -84,13 +89,6 @@ async def _read_by_all(wire: Wire, stream: str, readers: tuple[str, ...]) -> Str
     ids = [stream_id(delivered.get(reader, b"0-0")) for reader in readers]
     lowest = min(ids, default=(0, 0))
     return lowest if lowest > (0, 0) else None
-
-
-async def _memory_is_short(wire: Wire) -> bool:
-    text: bytes = check((await wire.call(("INFO", "memory")))[0])
-    facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-    most = int(facts["maxmemory"])
-    return most > 0 and int(facts["used_memory"]) > BUDGET_SHARE * most
 
 
 def stream_id(text: bytes) -> StreamId:

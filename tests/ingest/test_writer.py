@@ -242,6 +242,29 @@ async def test_a_full_buffer_drops_the_oldest_counts_them_and_leaves_a_number_ou
     assert jumps[0][1] == jumps[0][0] + 2
 
 
+async def test_a_redis_that_is_nearly_full_is_left_room_to_be_read(
+    redis_server: RedisServer, client: "redis.asyncio.Redis", tmp_path: Path
+) -> None:
+    """A Redis full of raw frames could never be emptied: what normalize writes would be refused."""
+    await client.config_set("maxmemory", "64mb")
+    for _ in range(45):
+        await client.append("foreign", bytes(1_000_000))
+    fixture = Fixture(redis_server.url, tmp_path)
+    async with fixture.running():
+        fixture.append()
+        await eventually(lambda: _told(fixture, "frames wait for room"))
+        assert fixture.writer.away
+        assert await client.xlen(KEYS.raw) == 0
+        await client.delete("foreign")
+        await fixture.written()
+        assert not fixture.writer.away
+    check(await read_raw(redis_server.url), fixture.given)
+
+
+async def _told(fixture: Fixture, what: str) -> bool:
+    return what in str(fixture.heartbeat.report().last_error)
+
+
 async def test_the_writer_started_later_wins_and_the_other_stops(redis_url: str, tmp_path: Path) -> None:
     first = Fixture(redis_url, tmp_path)
     task = asyncio.create_task(first.writer.run())

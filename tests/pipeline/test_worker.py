@@ -270,6 +270,17 @@ async def test_trimming_waits_for_every_named_reader(tmp_path: Path, redis_serve
     await wire.close()
 
 
+async def test_a_stream_of_any_length_is_cut_to_what_was_promised(redis_server: RedisServer) -> None:
+    wire = await Wire.open(redis_server.url)
+    for _ in range(30):
+        await wire.call(*[("XADD", KEYS.raw, "*", "f", "v")] * 1_000)
+    await wire.call(("XGROUP", "CREATE", KEYS.raw, "normalize", "$"))
+    assert await trim(wire, KEYS, Promise(milliseconds=-1_000, entries=40_000)) == {}
+    removed = (await trim(wire, KEYS, Promise(milliseconds=-1_000, entries=1_950)))[KEYS.raw]
+    assert 27_950 <= removed <= 28_050, "whole nodes of a hundred entries are cut, and never too much"
+    await wire.close()
+
+
 async def test_a_reader_below_the_floor_is_told(tmp_path: Path, redis_server: RedisServer) -> None:
     await fill(redis_server.url)
     wire = await Wire.open(redis_server.url)
