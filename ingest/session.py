@@ -179,6 +179,11 @@ class Session:
                     self._context.report(f"{self.name}: no data, although asked for again: connecting anew")
                     self.leave("silent")
                     return
+                if self.ledger.deaf(now):
+                    # It carries nothing that a replacement would have to take over.
+                    self.why = "subscribe requests unanswered"
+                    socket.transport.abort()
+                    return
                 for group in self.ledger.due(now):
                     for batch in self._feed.batches(group):
                         await self._ask(socket, batch)

@@ -14,6 +14,7 @@ from pipeline.timeframes import HOUR
 
 State = Literal["requested", "subscribed", "refused"]
 MOST_DOUBLINGS = 6
+MOST_UNANSWERED = 3
 
 
 class Entry(msgspec.Struct):
@@ -54,6 +55,13 @@ class Ledger:
         """Whether something is subscribed and all of it stays silent although it was asked for again."""
         live = [entry for entry in self.entries.values() if entry.state == "subscribed"]
         return bool(live) and all(entry.tries >= 2 and entry.due <= now for entry in live)
+
+    def deaf(self, now: int) -> bool:
+        """Whether nothing was ever answered although it was asked for again and again."""
+        wanted = [entry for entry in self.entries.values() if entry.state != "refused"]
+        return bool(wanted) and all(
+            entry.state == "requested" and entry.tries >= MOST_UNANSWERED and entry.due <= now for entry in wanted
+        )
 
     def due(self, now: int) -> list[tuple[Subscription, ...]]:
         """The groups to ask for now. A group is one request, or has to be cut further by size."""

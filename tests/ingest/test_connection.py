@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_socket
 
 from ingest.budget import Budget
 from ingest.clock import HostClock
@@ -25,6 +27,7 @@ from tests.ingest.conftest import DEADLINE, HASTY, QUICK, MuteServer, eventually
 from tests.servers import free_port
 
 BTC, ETH = "BTC-USDT", "ETH-USDT"
+SWIFT = msgspec.structs.replace(QUICK, patience=100 * MILLISECOND)
 SUBSCRIPTIONS = tuple(Subscription("trades-all", instrument) for instrument in (BTC, ETH))
 
 
@@ -266,7 +269,7 @@ async def test_an_old_connection_that_breaks_first_is_no_loss_of_the_new_one(sim
 
 async def test_connecting_never_gives_up_and_tells_how_often_it_failed() -> None:
     port = free_port()
-    async with Fixture(f"ws://127.0.0.1:{port}/ws/v5").running() as fixture:
+    async with Fixture(f"ws://127.0.0.1:{port}/ws/v5", SWIFT).running() as fixture:
         await fixture.until(lambda: fixture.connection.attempts >= 8)
         assert len(fixture.reports) >= 8
         async with serve(rate=0, ws_port=port, limits=50):
@@ -284,6 +287,22 @@ async def test_stop_ends_a_handshake_that_hangs() -> None:
     async with MuteServer().running() as server, Fixture(f"ws://127.0.0.1:{server.port}/ws/v5").running():
         async with asyncio.timeout(DEADLINE):
             await server.accepted.wait()
+
+
+async def test_a_venue_that_answers_pings_but_no_request_is_connected_to_anew() -> None:
+    async def answer(socket: ServerConnection) -> None:
+        async for text in socket:
+            if text == "ping":
+                await socket.send("pong")
+
+    async with serve_socket(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Fixture(f"ws://127.0.0.1:{port}/ws/v5", SWIFT).running() as fixture:
+            await fixture.until(lambda: fixture.connection.opened >= 2)
+            assert fixture.connection.attempts >= 1, "the next pause is a longer one"
+            assert len(fixture.connection.sessions) <= 1
+        assert fixture.reason(1) == "subscribe requests unanswered"
+        assert sum(frame.dir == "out" for frame in fixture.of(1)) == 3, "asked again before it is given up"
 
 
 async def test_malformed_frames_are_passed_on_as_they_came(simulator: Simulator) -> None:
