@@ -83,7 +83,8 @@ class Closing:
 
     def revive(self, start: int) -> None:
         """Takes back quiet windows from `start` on that are no longer kept: what proved them is about to be doubted.
-        Of each frame the last ones; older ones only stored trades could correct."""
+        Of each frame the last ones; older ones only stored trades could correct. Their revisions are forgotten, so
+        that the next ones may leave numbers out."""
         windows = self.windows
         end = windows.closed - KEPT
         for frame in windows.frames:
@@ -92,7 +93,7 @@ class Closing:
                     said = verdict(windows, frame, open_time, self.header.known)
                     if open_time not in frame.windows and said is not None and said.quality == "quiet":
                         window = windows.window(frame, open_time)
-                        window.revision, window.quality, window.price = 0, said.quality, said.price
+                        window.revision, window.quality, window.price = frame.revised, said.quality, said.price
 
     def finish(self, received: int) -> int:
         """Writes every window with trades as it is: the stream has ended."""

@@ -28,7 +28,7 @@ class Instrument:
         self.header = header
         self.changed = True
         self.unknown = Unknown(header.ranges, header.lost)
-        frames = [Frame(saved.name, saved.since, saved.rolled, saved.newest, saved.anchor) for saved in header.frames]
+        frames = [Frame(f.name, f.since, f.rolled, f.newest, f.anchor, f.revised) for f in header.frames]
         self.windows = Windows(header.closed, frames, self.unknown)
         self.windows.recheck = header.recheck
         self._closing = Closing(header, self.windows, issue)
@@ -118,7 +118,7 @@ class Instrument:
         header, windows = self.header, self.windows
         header.ranges, header.lost = self.unknown.ranges, self.unknown.lost
         header.closed, header.recheck = windows.closed, windows.recheck
-        header.frames = [SavedFrame(f.name, f.since, f.rolled, f.newest, f.anchor) for f in windows.frames]
+        header.frames = [SavedFrame(f.name, f.since, f.rolled, f.newest, f.anchor, f.revised) for f in windows.frames]
         return header
 
     def _touch(self) -> None:
@@ -144,7 +144,7 @@ class Instrument:
         uncertainty = 0 if clock is None else clock.uncertainty
         if header.covered and record.time is not None and not self.unknown.pending and header.since is not None:
             header.known = max(header.known, record.time - LAG - uncertainty)
-        header.covered, header.connection, header.broken = False, None, True
+        header.covered, header.connection, header.cut = False, None, True
 
     def _shape(self, since: int) -> None:
         """The frames are those of the settings, from `since` on."""
@@ -171,7 +171,7 @@ class Instrument:
         if first > header.next:
             # A connection that seems to live may carry nothing: any moment since the last trade may be a missing one's.
             self._miss(Range(trade.epoch, header.next, first - 1, header.newest, time, received))
-        header.next, header.newest, header.broken = trade.sequence + 1, time, False
+        header.next, header.newest, header.cut = trade.sequence + 1, time, False
         return True
 
     def _anchor(self, trade: Trade, first: int, time: int) -> bool:
@@ -186,9 +186,9 @@ class Instrument:
             if not continues:
                 self._miss_time(header.since, time)
             header.anchor, header.anchor_epoch = first, trade.epoch
-        elif header.broken:
+        elif header.cut:
             self._miss_time(header.newest, time)
-        header.epoch, header.next, header.newest, header.broken = trade.epoch, trade.sequence + 1, time, False
+        header.epoch, header.next, header.newest, header.cut = trade.epoch, trade.sequence + 1, time, False
         return True
 
     def _miss(self, missing: Range) -> None:

@@ -18,6 +18,7 @@ class SavedFrame(msgspec.Struct, frozen=True, array_like=True):
     rolled: int
     newest: int
     anchor: Point | None
+    revised: int = 0
 
 
 class SavedWindow(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +46,7 @@ class Header(msgspec.Struct):
 
     `place` orders instruments as they were first met. `next`: the number that continues the unbroken
     sequence; `anchor`: the number it began with (None: not begun), `newest`: the time of its last trade.
-    Before it has begun, `next` continues what was replayed. `broken`: coverage ended since that trade. `since`:
+    Before it has begun, `next` continues what was replayed. `cut`: coverage ended since that trade. `since`:
     collection began.
     `known`: all trades up to this time are known but for the `ranges`.
     `reissued`: the clock second of the last re-issue. `early` are trades from before coverage began.
@@ -64,7 +65,7 @@ class Header(msgspec.Struct):
     anchor: int | None = None
     anchor_epoch: int = 0
     newest: int = 0
-    broken: bool = False
+    cut: bool = False
     since: int | None = None
     known: int = 0
     closed: int = 0

@@ -43,18 +43,24 @@ class Frame:
 
     `since`: windows that end by then are not ours; the one that holds it is partial. `rolled`: windows
     that end by then have been passed on. `newest`: open time of the newest window issued. `anchor`: the
-    last trade among those whose windows are gone.
+    last trade among those whose windows are gone, `revised` the highest revision of the quiet ones among them.
     """
 
-    __slots__ = ("anchor", "name", "newest", "opens", "quiet", "rolled", "since", "traded", "users", "width", "windows")
+    __slots__ = (
+        "anchor", "name", "newest", "opens", "quiet", "revised",
+        "rolled", "since", "traded", "users", "width", "windows",
+    )  # fmt: skip
 
-    def __init__(self, name: str, since: int, rolled: int, newest: int = -1, anchor: Point | None = None) -> None:
+    def __init__(
+        self, name: str, since: int, rolled: int, newest: int = -1, anchor: Point | None = None, revised: int = 0
+    ) -> None:
         self.name = name
         self.width = WIDTHS[name]
         self.since = since
         self.rolled = rolled
         self.newest = newest
         self.anchor = anchor
+        self.revised = revised
         self.quiet = False
         self.users: list[Frame] = []
         self.windows: dict[int, Window] = {}
@@ -232,6 +238,8 @@ class Windows:
         if window.summary is not None:
             frame.traded.remove(window.open)
             frame.remember(window.summary.last)
+        else:
+            frame.revised = max(frame.revised, window.revision)
         window.dropped = True
         self.changed[window] = None
 

@@ -4,15 +4,14 @@ Every trade once; from the first one followed each number is here or in the ledg
 the candle of all trades printed, a partial one that of the trades that came.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import pytest
 
-from pipeline.records import Gap, Trade
+from pipeline.records import Candle, Gap, Trade
 from pipeline.steps import Entry
 from tests.aggregate.made import Player
-from tests.aggregate.test_market import final
 from tests.integration.venue import SECOND, Faults, Venue
 from tests.normalize.playing import KEYS, Played, play
 
@@ -77,15 +76,23 @@ def wrong_trades(name: str, truth: list[tuple[int, int]], passed: list[int], nor
 
 
 def wrong_candles(name: str, truth: list[tuple[int, int]], passed: set[int], aggregated: Player) -> Iterator[str]:
-    for candle in final(aggregated.candles()).values():
-        if candle.instrument != name:
-            continue
+    for candle in final(candle for candle in aggregated.candles() if candle.instrument == name):
         printed = [number for number, time in truth if candle.open_time <= time < candle.close_time]
         expected = [number for number in printed if number in passed] if candle.quality == "partial" else printed
         ends = (str(expected[0]), str(expected[-1])) if expected else (None, None)
         if (candle.trades_count, candle.first_id, candle.last_id) != (len(expected), *ends):
             window = f"{name} {candle.timeframe} {candle.open_time}"
             yield f"{window}: {candle.quality} of {candle.trades_count} trades, not {expected}"
+
+
+def final(candles: Iterable[Candle]) -> Iterable[Candle]:
+    """The last revision of each window of an instrument; revisions rise."""
+    found: dict[tuple[str, int], Candle] = {}
+    for candle in candles:
+        before = found.get((candle.timeframe, candle.open_time))
+        assert before is None or before.revision < candle.revision, (before, candle)
+        found[candle.timeframe, candle.open_time] = candle
+    return found.values()
 
 
 def _fields(row: tuple[bytes | str, ...]) -> dict[bytes, bytes]:
