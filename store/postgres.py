@@ -91,6 +91,11 @@ class Database:
             rows = await (await self._connection.execute(sql.READ_CURSORS, (namespace, list(streams)))).fetchall()
         return {stream: Cursor(entry, entries) for stream, entry, entries in rows}
 
+    async def rewind(self, namespace: str, ids: Mapping[str, str]) -> None:
+        """Sets streams' cursors back to these ids."""
+        async with _call():
+            await self._connection.execute(sql.REWIND_CURSORS, (list(ids), list(ids.values()), namespace))
+
     async def instrument_ids(self, headers: Mapping[InstrumentKey, Record]) -> dict[InstrumentKey, int]:
         """The instruments' numbers; those never seen get one, with the header's symbol and market."""
         unknown = [key for key in headers if key not in self._instruments]

@@ -32,6 +32,8 @@ LONGEST_PAUSE = 5.0
 SLOW = 2.0
 """Seconds after which a write under way shows as waiting for Postgres."""
 DAYS_AHEAD = 2
+REREAD_MS = 60_000
+"""How much of a stream that ends before its cursor is read again: what came since its Redis began anew."""
 IDLE_AGE = 1.0
 """Seconds for which entries that make no row (a clock, four times a second) wait for one that does."""
 
@@ -120,9 +122,12 @@ class Loop:
     async def restore(self) -> None:
         """Takes the cursors from Postgres and makes the groups that show them in Redis."""
         await wait_ready(self._wire, self._keys.namespace)
-        self._stored = await self._database.cursors(self._keys.namespace, tuple(self._kinds))
-        self._read_to = {stream: cursor.id for stream, cursor in self._stored.items()}
         await self._make_groups()
+        self._stored = await self._database.cursors(self._keys.namespace, tuple(self._kinds))
+        if behind := await self._ends_before():
+            await self._database.rewind(self._keys.namespace, behind)
+            self._stored |= {stream: Cursor(entry, self._stored[stream].entries) for stream, entry in behind.items()}
+        self._read_to = {stream: cursor.id for stream, cursor in self._stored.items()}
         await self._check_floor()
         self._progress.running(self._keys.partition)
 
@@ -221,6 +226,18 @@ class Loop:
         if today != self._day_ahead:
             await self._database.make_partitions(ahead(today))
             self._day_ahead = today
+
+    async def _ends_before(self) -> dict[str, str]:
+        """Streams that end before their cursor, and where to go on: Redis lost its end, or all, and its clock may
+        have been set back. What lies below the cursor would never be read; what is read twice is known by its key."""
+        replies = await self._wire.call(*(("XINFO", "STREAM", stream) for stream in self._kinds))
+        behind: dict[str, str] = {}
+        for stream, reply in zip(self._kinds, replies, strict=True):
+            flat = check(reply)
+            end = stream_id(dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"])
+            if end < stream_id(self._stored[stream].id.encode()):
+                behind[stream] = f"{max(0, end[0] - REREAD_MS)}-0"
+        return behind
 
     async def _check_floor(self) -> None:
         """Tells when entries that are not stored were trimmed away: they are lost to Postgres."""

@@ -85,6 +85,11 @@ ADD_CURSORS = """
 
 READ_CURSORS = "SELECT stream, id, entries FROM cursors WHERE namespace = %s AND stream = ANY (%s)"
 
+REWIND_CURSORS = """
+    UPDATE cursors c SET id = m.id, updated = now() FROM unnest(%s::text[], %s::text[]) AS m (stream, id)
+    WHERE c.namespace = %s AND c.stream = m.stream
+"""
+
 MOVE_CURSORS = """
     UPDATE cursors c SET id = m.new, entries = c.entries + m.entries, updated = now()
     FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[]) AS m (stream, old, new, entries)

@@ -276,6 +276,25 @@ async def test_a_flushed_redis_goes_on_from_its_new_entries(redis_url: str, data
     assert query(database_url, SUM) == all_of(200)
 
 
+async def test_a_redis_that_begins_anew_with_its_clock_set_back_is_read(
+    redis_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """Its ids lie below the cursor."""
+    running = start(redis_url, ready(database_url), tmp_path)
+    await publish(redis_url, [trade(number) for number in range(1, 101)])
+    await eventually(database_url, COUNT, 100)
+    await running.finish()
+    wire = await Wire.open(redis_url)
+    await wire.call(("FLUSHALL",))
+    fields = [("symbol", "BTC-USDT", "data", encode(trade(number))) for number in range(51, 201)]
+    await wire.call(*(("XADD", KEYS.trade, f"1000-{at}", *pair) for at, pair in enumerate(fields)))
+    await wire.close()
+    running = start(redis_url, ready(database_url), tmp_path)
+    await eventually(database_url, COUNT, 200)
+    await running.finish()
+    assert query(database_url, SUM) == all_of(200)
+
+
 async def test_unusable_entries_are_buried_and_the_others_stored(
     redis_url: str, database_url: str, tmp_path: Path
 ) -> None:
