@@ -3,14 +3,61 @@
 A further exchange is a further file `normalize/exchanges/<module>.py` with a class `Mapper`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
 
 from pipeline.errors import DecodeError
 from pipeline.exchanges import Exchange
 from pipeline.frames import Frame
-from pipeline.records import Instrument, Trade
+from pipeline.records import Instrument, Kline, Quote, Ticker, Trade
+
+Level = tuple[str, str]
+"""(price, native quantity) as the venue spelt them, both checked to be plain decimals."""
+
+
+class BookUpdate(msgspec.Struct, frozen=True, gc=False):
+    """One change of one order book, in the venue's own words and units.
+
+    `snapshot`: it replaces the book. `first` … `last` are the numbers of the changes in it, `previous` the number it
+    follows; null where the venue does not tell. A quantity of zero, however spelt, deletes its level. `checksum` is
+    the venue's own over the book after this change, null where there is none (or where it is dead). `asked` is how
+    many levels a side were asked for, of a snapshot by REST: fewer in the answer mean that the book has no more.
+    """
+
+    instrument: Instrument
+    snapshot: bool
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    first: int | None = None
+    last: int | None = None
+    previous: int | None = None
+    time: int | None = None
+    checksum: int | None = None
+    asked: int | None = None
+
+
+class BookRule(Protocol):
+    """How a venue's order books are kept. Pure."""
+
+    levels: int
+    """Kept a side; the worst go when there are more."""
+    by_request: bool
+    """Whether the first snapshot has to be asked for (REST) or comes over the socket by itself."""
+    shared: bool
+    """Whether the numbers are the same on every connection, so that one chain can go on from another's book."""
+    partial: bool
+    """Whether a full snapshot leaves worse levels unknown which later changes may touch (Binance), or the venue
+    keeps exactly `levels` for us (OKX)."""
+
+    def link(self, last: int | None, joining: bool, update: BookUpdate) -> Literal["apply", "skip", "gap"]:
+        """Whether a change (not a snapshot) follows a book that stands at `last`. `joining`: it would be the first
+        after the snapshot."""
+
+    def checksum(self, bids: Sequence[Level], asks: Sequence[Level]) -> int | None:
+        """The venue's checksum of the book, best levels first; null where it has none to compare."""
 
 
 class Reading(NamedTuple):
@@ -19,6 +66,10 @@ class Reading(NamedTuple):
 
     trades: tuple[Trade, ...] = ()
     instruments: tuple[Instrument, ...] = ()
+    books: tuple[BookUpdate, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    tickers: tuple[Ticker, ...] = ()
+    klines: tuple[Kline, ...] = ()
     faults: tuple[DecodeError, ...] = ()
     control: str | None = None
 
@@ -28,6 +79,9 @@ class Mapper(Protocol):
 
     trade_channels: frozenset[str]
     """Channels that prove an instrument's trades are seen."""
+    book_channels: frozenset[str]
+    """Channels whose updates keep an order book."""
+    book_rule: BookRule
 
     def read(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Reading:
         """The records of a `ws` or `rest` frame whose `ts` is known. `instruments`: by the venue's id, what is

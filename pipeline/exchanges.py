@@ -53,7 +53,34 @@ EXCHANGES: dict[str, Exchange] = {
                     "www.okcoin.com",
                 }
             ),
-            kinds=("trade", "candle"),
+            kinds=("trade", "candle", "orderbook", "quote", "ticker", "kline"),
+        ),
+        Exchange(
+            name="binance",
+            module="binance",
+            title="Binance spot",
+            ws_url="wss://stream.binance.com",
+            rest_url="https://api.binance.com",
+            hosts=frozenset(
+                {
+                    "stream.binance.com",
+                    "data-stream.binance.vision",
+                    "stream.testnet.binance.vision",
+                    "demo-stream.binance.com",
+                    "api.binance.com",
+                    "api-gcp.binance.com",
+                    "api1.binance.com",
+                    "api2.binance.com",
+                    "api3.binance.com",
+                    "api4.binance.com",
+                    "data-api.binance.vision",
+                    "testnet.binance.vision",
+                    "demo-api.binance.com",
+                    # Old recordings read depth from here.
+                    "www.binance.com",
+                }
+            ),
+            kinds=("trade", "candle", "orderbook", "quote", "ticker", "kline"),
         ),
     )
 }

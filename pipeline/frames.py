@@ -24,7 +24,7 @@ FrameKind = Literal["ws", "rest", "open", "close", "clock", "subscription", "req
 class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`ts` ns UTC on arrival (null only in recordings that kept none); `conn` the endpoint, with `#n`
     to tell connections apart; `data` the text. Frames of our own making (`open`, `close`, `clock`,
-    `subscription`, `request`) carry one of the structs below as JSON."""
+    `subscription`, `request`) carry one of the structs below as JSON. `key`: the want that a REST answer is for."""
 
     ts: int | None
     conn: str
@@ -32,6 +32,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     kind: FrameKind
     data: str
     url: str | None = None
+    key: str | None = None
 
 
 class ClockData(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,7 +60,8 @@ class SubscriptionData(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one subscription on the frame's connection.
 
     `refused` carries the venue's code and text in `reason`. `timeframes`, `grace` (ns) and
-    `quiet_from` are what the settings ask aggregate for."""
+    `quiet_from` are what the settings ask aggregate for; `depth` (levels), `interval` and `store_interval` (ns) what
+    they ask of order books: at most one record in `interval`, one to be stored each `store_interval`."""
 
     channel: str
     instrument: str
@@ -68,6 +70,20 @@ class SubscriptionData(msgspec.Struct, frozen=True, omit_defaults=True):
     timeframes: tuple[str, ...] = ()
     grace: int = 1_000_000_000
     quiet_from: str = "1m"
+    depth: int = 20
+    interval: int = 100_000_000
+    store_interval: int = 1_000_000_000
+
+
+class RequestData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a want: `asked` before the first request goes out, then `answered` (every frame of the answer
+    stands before it in the stream) or `refused` with a short `reason`; `permanent`: asking again would not help."""
+
+    key: str
+    number: int
+    state: Literal["asked", "answered", "refused"]
+    reason: str | None = None
+    permanent: bool = False
 
 
 class RawEntry(msgspec.Struct, frozen=True):

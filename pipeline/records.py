@@ -89,6 +89,73 @@ class Candle(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     last_id: str | None = None
 
 
+class Kline(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The exchange's own bar, once it is closed; kept apart from our candles. `time` is the venue's own time of the
+    message, where it gives one. What the venue does not tell is null."""
+
+    timeframe: str
+    open_time: Nanoseconds
+    close_time: Nanoseconds
+    open: DecimalText
+    high: DecimalText
+    low: DecimalText
+    close: DecimalText
+    volume: DecimalText
+    quote_volume: DecimalText | None = None
+    buy_volume: DecimalText | None = None
+    buy_quote_volume: DecimalText | None = None
+    contracts: DecimalText | None = None
+    trades_count: int | None = None
+    first_id: str | None = None
+    last_id: str | None = None
+
+
+class Quote(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Best bid and ask of the venue's own channel. A side that is empty is null. Sizes are in base units;
+    `sequence` orders the quotes of an instrument where the venue numbers them."""
+
+    bid: DecimalText | None = None
+    bid_size: DecimalText | None = None
+    ask: DecimalText | None = None
+    ask_size: DecimalText | None = None
+    sequence: int | None = None
+
+
+class OrderBook(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The best `depth` levels a side, [price, size], best first; fewer where the book has no more.
+
+    `unit` of the sizes: base, or contracts (inverse instruments, where base depends on the price). `sequence` is the
+    venue's number of the last change in it. `snapshot_time` is set on the records of the regular grid, which are
+    stored: the exchange's clock, as estimated, at which the book stood so. While `valid` is false the levels are not
+    to be relied on and `reason` says why: gap, checksum, crossed, closed, exhausted, waiting ….
+    """
+
+    bids: tuple[tuple[DecimalText, DecimalText], ...]
+    asks: tuple[tuple[DecimalText, DecimalText], ...]
+    depth: int
+    unit: Literal["base", "contracts"] = "base"
+    sequence: int | None = None
+    snapshot_time: Nanoseconds | None = None
+    valid: bool = True
+    reason: str | None = None
+
+
+class Ticker(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The venue's rolling 24 hours. `volume_24h` is in base units, `quote_volume_24h` in quote units; what the venue
+    does not give is null."""
+
+    last: DecimalText | None = None
+    bid: DecimalText | None = None
+    bid_size: DecimalText | None = None
+    ask: DecimalText | None = None
+    ask_size: DecimalText | None = None
+    open_24h: DecimalText | None = None
+    high_24h: DecimalText | None = None
+    low_24h: DecimalText | None = None
+    volume_24h: DecimalText | None = None
+    quote_volume_24h: DecimalText | None = None
+
+
 class Instrument(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is traded. `contract_value` is the face of one contract (multiplier included) in
     `contract_currency`; `expiry` and `listed` are ns; `status` is the venue's own word."""
@@ -190,10 +257,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 KINDS: dict[str, type[Record]] = {
     "trade": Trade,
     "candle": Candle,
+    "kline": Kline,
+    "quote": Quote,
+    "orderbook": OrderBook,
+    "ticker": Ticker,
     "instrument": Instrument,
     "gap": Gap,
 }
-"""Kinds that have streams of their own (`md:<kind>:{p}`; candles one a time frame)."""
+"""Kinds that have streams of their own (`md:<kind>:{p}`; candles and klines one a time frame)."""
 
 CONTROLS: dict[str, type[msgspec.Struct]] = {"clock": Clock, "coverage": Coverage, "gap": Gap}
 """Control records, in place in `md:trade:{p}`: the entry's field `control` names the struct."""

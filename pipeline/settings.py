@@ -60,7 +60,8 @@ class CollectionSettings(Section, frozen=True, kw_only=True):
     """`health_check_interval`, `max_silence_duration`, `reconnect_delay` in seconds. `reconnect_delay` is the
     first step of the backoff; `max_reconnect_attempts` the number after which status says degraded:
     connecting itself never gives up. `candle_grace` is how long after a window's end the clock alone
-    may close it; quiet candles are emitted from `quiet_from` upwards."""
+    may close it; quiet candles are emitted from `quiet_from` upwards. Order books show `book_depth` levels a side,
+    at most once in `book_interval`; each `store_interval` one is stored."""
 
     health_check_interval: Seconds = 120.0
     max_silence_duration: Seconds = 300.0
@@ -70,6 +71,9 @@ class CollectionSettings(Section, frozen=True, kw_only=True):
     reconnect_delay: Seconds = 5.0
     candle_grace: Seconds = 1.0
     quiet_from: str = "1m"
+    book_depth: Annotated[int, msgspec.Meta(ge=1, le=400)] = 20
+    book_interval: Annotated[float, msgspec.Meta(ge=0.01, le=60)] = 0.1
+    store_interval: Annotated[float, msgspec.Meta(ge=0.1, le=3_600)] = 1.0
     store_raw_data: bool = True
 
 

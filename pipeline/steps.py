@@ -6,11 +6,13 @@ from typing import NamedTuple, Protocol
 
 from pipeline.records import DeadLetter, Record, encode
 from pipeline.streams import Keys
+from pipeline.wants import Want
 
 MOST_RECORDS = 2_000
 MOST_BYTES = 1024 * 1024
 KEPT_OF_A_DEAD_FRAME = 64 * 1024
 DEAD_LETTERS_KEPT = 10_000
+REQUESTS_KEPT = 1_000
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
@@ -32,6 +34,7 @@ class Step:
         self._newest: dict[tuple[str, str], bytes] = {}
         self._state: dict[str, bytes] = {}
         self._dropped: dict[str, None] = {}
+        self._wants: dict[str, bytes | None] = {}
         self._appends: list[Command] = []
         self.records = 0
         self.bytes = 0
@@ -70,6 +73,10 @@ class Step:
             self._dropped.pop(field, None)
             self._state[field] = value
 
+    def want(self, key: str, want: Want | None) -> None:
+        """Sets what is wanted of ingest under `key`; None takes it back."""
+        self._wants[key] = None if want is None else encode(want)
+
     def commands(self) -> list[Command]:
         """Every command, in order; the caller adds the cursor and wraps them in MULTI … EXEC."""
         commands = list(self._appends)
@@ -80,6 +87,12 @@ class Step:
             commands.append(("HSET", state, *(part for pair in self._state.items() for part in pair)))
         if self._dropped:
             commands.append(("HDEL", state, *self._dropped))
+        for key, wanted in self._wants.items():
+            if wanted is None:
+                commands.append(("HDEL", self._keys.want, key))
+            else:
+                commands.append(("HSET", self._keys.want, key, wanted))
+                commands.append(("XADD", self._keys.request, "MAXLEN", "~", REQUESTS_KEPT, "*", "key", key))
         return commands
 
     def _append(self, stream: str, field: bytes, label: bytes, data: bytes) -> None:

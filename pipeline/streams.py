@@ -12,7 +12,11 @@ READERS: dict[str, tuple[str, ...]] = {
     "trade": ("aggregate", "store"),
     "instrument": ("store",),
     "gap": ("store",),
+    "quote": ("store",),
+    "orderbook": ("store",),
+    "ticker": ("store",),
     **{f"candle:{timeframe}": ("store",) for timeframe in TIMEFRAMES},
+    **{f"kline:{timeframe}": ("store",) for timeframe in TIMEFRAMES},
     "dead": (),
 }
 """Stream kind to the stages that must have read an entry before it may be trimmed."""
@@ -29,7 +33,7 @@ class Keys(NamedTuple):
         return "{" + self.partition + "}"
 
     def stream(self, kind: str) -> str:
-        """`kind` is a key of READERS: raw, trade, candle:1m, instrument, gap, dead."""
+        """`kind` is a key of READERS: raw, trade, orderbook, candle:1m, kline:1m, dead …."""
         return f"{self.namespace}:{kind}:{self.tag}"
 
     @property
@@ -58,12 +62,12 @@ class Keys(NamedTuple):
 
     @property
     def want(self) -> str:
-        """Hash: what normalize wants of ingest (gaps, resyncs, snapshots)."""
+        """Hash: key of a want to the want (pipeline/wants.py): what normalize wants of ingest now."""
         return f"{self.namespace}:want:{self.tag}"
 
     @property
     def request(self) -> str:
-        """Stream: the wake-up for `want`."""
+        """Stream: the wake-up for `want`, capped; an entry has the field `key`."""
         return f"{self.namespace}:request:{self.tag}"
 
     @property

@@ -20,6 +20,7 @@ CONTRACT = (
     "records",
     "frames",
     "streams",
+    "wants",
     "exchanges",
     "instruments",
     "timeframes",

@@ -1,0 +1,1 @@
+"""Binance spot: subscriptions, acknowledgements, keepalive and REST requests. Sans-I/O."""

@@ -1,0 +1,35 @@
+"""What normalize wants of ingest: state in the hash `md:want:{p}`, written in normalize's transactions. [contract]
+
+ingest reads the hash whole at start, each 30 s and when `md:request:{p}` wakes it, does each (key, number) once,
+and tells the end of it in the raw stream (`RequestData`). normalize alone decides what it was worth: it takes the
+want back, or wants it anew under the next number.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`what`: snapshot (the order book by REST), resync (subscribe to the order book anew on `connection`).
+
+    `number` rises each time it is wanted anew; `since` is the stream's `received` (ns) at which it was first wanted;
+    `reason` is for people: first, gap, checksum, crossed, exhausted ….
+    """
+
+    what: Literal["snapshot", "resync"]
+    instrument: str
+    number: int
+    since: int
+    reason: str
+    connection: str | None = None
+
+
+def snapshot_key(instrument: str) -> str:
+    """`snapshot BTCUSDT`."""
+    return f"snapshot {instrument}"
+
+
+def resync_key(instrument: str, connection: str) -> str:
+    """`resync BTC-USDT wss://…#3`."""
+    return f"resync {instrument} {connection}"
