@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from rich.console import Console
@@ -17,14 +17,15 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.commands._demo import instance, rows
-from pipeline.commands._demo.blows import KNOWN, ROUND, Blows, plan
+from pipeline.commands._demo.blows import ROUND, Blows, known, plan, rounds
 from pipeline.commands._demo.children import Child
-from pipeline.commands._demo.instance import Folder
-from pipeline.commands._demo.market import Market
+from pipeline.commands._demo.instance import Folder, Offer
 from pipeline.commands._demo.settling import NotSettled, Settling
+from pipeline.commands._demo.venue import Venue
 from pipeline.commands._demo.view import View
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
+from pipeline.exchanges import EXCHANGES
 from pipeline.reports import read_all
 from pipeline.servers.postgres import home_of
 from pipeline.stanzas import socket_of
@@ -32,7 +33,8 @@ from pipeline.supervisor import Supervisor
 from pipeline.timeframes import TIMEFRAMES
 
 if TYPE_CHECKING:
-    from simulator.listings import Listing
+    from simulator.proof.books import BookFault
+    from simulator.proof.evidence import Evidence
     from simulator.proof.verdict import Verdict
 
 SHORTEST = 20.0
@@ -43,8 +45,13 @@ FAULTS_SHOWN = 20
 @click.command()
 @click.option("--for", "duration", type=DURATION, default="60s", show_default=True, help="How long the market runs.")
 @click.option("--json", "as_json", is_flag=True, help="Nothing but the line of JSON on stdout.")
-@click.option("--rate", default=100.0, show_default=True, type=click.FloatRange(1, 20_000), help="Fills a second.")
-@click.option("--symbols", default=0, type=click.IntRange(0, 500), help="Made pairs to add to the eleven named ones.")
+@click.option(
+    "--exchange", "exchanges", multiple=True, type=click.Choice(sorted(EXCHANGES)), help="Default: every one."
+)
+@click.option(
+    "--rate", default=100.0, show_default=True, type=click.FloatRange(1, 20_000), help="Fills a second in all."
+)
+@click.option("--symbols", default=0, type=click.IntRange(0, 500), help="Made pairs to add to the named ones.")
 @click.option("--seed", default=1, show_default=True, help="The same seed prints the same market.")
 @click.option("--blows", help="What to do to it, in turn: cut and names of processes. Default: one of each.")
 @click.option("--keep", is_flag=True, help="Leave data, logs and the truth log where they are.")
@@ -57,6 +64,7 @@ FAULTS_SHOWN = 20
 def demo(
     duration: float,
     as_json: bool,
+    exchanges: tuple[str, ...],
     rate: float,
     symbols: int,
     seed: int,
@@ -64,25 +72,27 @@ def demo(
     keep: bool,
     given: Path | None,
 ) -> None:
-    """Run the whole pipeline on a simulated exchange, harm it, and prove that nothing was lost.
+    """Run the whole pipeline on simulated exchanges, harm it, and prove that nothing was lost.
 
     Connections are cut and processes killed while you watch. In the end every trade and every candle in Postgres is
-    compared with what the exchange printed; the last line of stdout is the result as JSON. Exit code 0: nothing
-    lost, doubled or wrong. Ctrl-C stops everything.
+    compared with what the exchanges printed, and every order book with theirs, level by level; the last line of
+    stdout is the result as JSON. Exit code 0: nothing lost, doubled or wrong. Ctrl-C stops everything.
 
     \b
     Examples:
       pipeline demo
       pipeline demo --for 10m --rate 500 --symbols 50
       pipeline demo --for 60s --json | jq .lost
-      pipeline demo --for 90s --blows redis,redis,postgres,supervisord,ingest-okx
+      pipeline demo --exchange binance
+  pipeline demo --for 90s --blows redis,redis,postgres,supervisord,ingest-okx
     """
     if duration < SHORTEST:
         raise click.UsageError(f"--for must be at least {SHORTEST:g}s: so long take the kills and the recoveries")
-    turns = _turns(blows)
+    exchanges = tuple(dict.fromkeys(exchanges)) or tuple(EXCHANGES)
+    turns = _turns(blows, exchanges)
     folder = instance.take_folder(settings_module.project_folder(), given)
     try:
-        show, verdict = _perform(folder, duration, rate, symbols, seed, turns)
+        show, verdict = _perform(folder, duration, Terms(exchanges, rate, symbols, seed), turns)
     except KeyboardInterrupt:
         if not keep:
             instance.clear(folder)
@@ -98,24 +108,40 @@ def demo(
     sys.exit(0 if verdict.good else 1)
 
 
-def _turns(blows: str | None) -> tuple[str, ...]:
+class Terms(NamedTuple):
+    """What market there shall be: `rate` fills a second over all exchanges, `symbols` made pairs on each."""
+
+    exchanges: tuple[str, ...]
+    rate: float
+    symbols: int
+    seed: int
+
+
+class Turns(NamedTuple):
+    """The blows in their order, and how many of them fall in any case."""
+
+    names: tuple[str, ...]
+    least: int
+
+
+def _turns(blows: str | None, exchanges: tuple[str, ...]) -> Turns:
     """The blows asked for. Refuses what cannot be dealt."""
-    turns = tuple(blows.split(",")) if blows else ROUND
-    for name in turns:
-        if name not in KNOWN:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(KNOWN)}", param_hint="--blows")
-    return turns
+    if not blows:
+        return Turns(rounds(exchanges), ROUND)
+    names, dealt = tuple(blows.split(",")), known(exchanges)
+    for name in names:
+        if name not in dealt:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(dealt)}", param_hint="--blows")
+    return Turns(names, len(names))
 
 
-def _perform(
-    folder: Folder, duration: float, rate: float, symbols: int, seed: int, turns: tuple[str, ...]
-) -> "tuple[Show, Verdict]":
+def _perform(folder: Folder, duration: float, terms: Terms, turns: Turns) -> "tuple[Show, Verdict]":
     """From the market's opening to the verdict. When it returns or raises, nothing runs any more."""
     with _interruptible(), contextlib.ExitStack() as stack:
         show = Show(folder, stack.enter_context(View(duration)), duration, stack)
-        show.open_market(rate, symbols, seed)
+        show.open_markets(terms)
         show.start()
-        show.run(random.Random(seed), turns)
+        show.run(random.Random(terms.seed), turns)
         show.settle()
         return show, show.judge()
 
@@ -131,18 +157,17 @@ class Show:
         self._environ = instance.environment(os.environ)
         self.unsettled: str | None = None
 
-    def open_market(self, rate: float, symbols: int, seed: int) -> None:
-        """Starts the simulator; knows then what it lists and where it listens."""
-        self.listings = _listings(symbols)
-        options = {"--rate": rate, "--symbols": symbols, "--seed": seed, "--truth": self._folder.truth}
-        arguments = ["simulate", "--json", *(str(part) for option in options.items() for part in option)]
-        self._simulator = Child("simulator", arguments, self._folder.path / "simulator.log", self._environ)
-        self._stack.callback(self._simulator.stop)
-        urls = self._simulator.first_line()
-        self._market = Market(urls["control_url"])
-        names = tuple(listing.symbol for listing in self.listings.values())
-        self.settings = instance.write_settings(self._folder, names, urls["ws_url"], urls["rest_url"])
-        self._view.say(f"a market of {len(names)} instruments prints {rate:g} fills a second (seed {seed})")
+    def open_markets(self, terms: Terms) -> None:
+        """Starts a simulator an exchange; knows then what they list and where they listen."""
+        self.venues: list[Venue] = []
+        rate = terms.rate / len(terms.exchanges)
+        for number, exchange in enumerate(terms.exchanges):
+            venue = Venue(exchange, self._folder, rate, terms.symbols, terms.seed + number, self._environ)
+            self.venues.append(venue)
+            self._stack.callback(venue.stop)
+            self._view.say(f"{exchange}: {len(venue.symbols)} instruments, {rate:g} fills a second")
+        offers = {venue.exchange: Offer(venue.symbols, venue.ws_url, venue.rest_url) for venue in self.venues}
+        self.settings = instance.write_settings(self._folder, offers)
 
     def start(self) -> None:
         """Starts the product as `pipeline up` does and waits until it stores."""
@@ -153,19 +178,21 @@ class Show:
         self._product = Child("pipeline up", arguments, self._folder.path / "up.log", self._environ)
         self._stack.callback(self._stop_product)
         self._supervisor = Supervisor(socket_of(self.settings))
-        self._settling = Settling(self.settings, self._market, self._turn)
+        self._settling = Settling(self.settings, self._turn)
         self._view.watch(self.settings)
         self._settling.everything_runs(self._supervisor)
-        self._settling.everything_subscribed(self.listings)
-        self._settling.first_trades(self.listings)
+        self._settling.everything_subscribed()
+        self._settling.first_trades(sum(len(venue.listings) for venue in self.venues))
         if (home := home_of(self.settings)) != self.settings.state_dir:
             self._view.say(f"the user of Postgres cannot reach {self.settings.state_dir}: its data are in {home}")
         self._view.say("everything runs, every instrument is collected")
 
-    def run(self, rng: random.Random, turns: tuple[str, ...]) -> None:
+    def run(self, rng: random.Random, turns: Turns) -> None:
         """The time of the demo: blows fall, the view shows it."""
-        planned, heartbeats = plan(self._duration, rng, turns), self.settings.heartbeat_dir
-        self.blows = Blows(planned, self._market, self._supervisor, heartbeats, self._view.say)
+        planned, heartbeats = plan(self._duration, rng, turns.names, turns.least), self.settings.heartbeat_dir
+        self.blows = Blows(
+            planned, [venue.market for venue in self.venues], self._supervisor, heartbeats, self._view.say
+        )
         self._view.counts_down()
         begun = time.monotonic()
         while (elapsed := time.monotonic() - begun) < self._duration:
@@ -176,15 +203,18 @@ class Show:
             time.sleep(TICK)
 
     def settle(self) -> None:
-        """Pauses the market, lets it print one last trade of everything, waits until all is stored."""
-        self._market.pause()
-        self._view.say("the market pauses; waiting until everything is stored")
+        """Pauses the markets, lets them print one last trade of everything, waits until all is stored."""
+        for venue in self.venues:
+            venue.market.pause()
+        self._view.say("the markets pause; waiting until everything is stored")
         try:
             self._settling.everything_runs(self._supervisor)
-            self._settling.everything_subscribed(self.listings)
+            self._settling.everything_subscribed()
             # After this trade no hole in the numbers can hide at the end.
-            for instrument in self.listings:
-                self._market.print_one(instrument)
+            for venue in self.venues:
+                for instrument in venue.listings:
+                    venue.market.print_one(instrument)
+            self._settling.books_valid({venue.exchange: venue.listings for venue in self.venues})
             self._settling.drained()
         except NotSettled as error:
             self.unsettled = str(error)
@@ -193,27 +223,47 @@ class Show:
 
     def judge(self) -> "Verdict":
         """Reads Postgres, stops everything, compares."""
-        from simulator.proof.candles import Terms
+        from simulator.proof.candles import Terms as ProofTerms
         from simulator.proof.verdict import verdict
 
         stored, read_at = rows.read(self.settings), time.time_ns()
+        books = self._books()
         self._view.say("stopping everything")
         self._stop_product()
-        self._simulator.stop()
+        found: list[Evidence] = []
+        for venue in self.venues:
+            venue.stop()
+            found += rows.evidence(stored, venue.exchange, venue.truth, venue.listings)
         self._view.say("comparing Postgres with what was printed")
-        found = list(rows.evidence(stored, self._folder.truth, self.listings))
         last = [one.printed[-1].time for one in found if one.printed]
-        terms = Terms(
+        terms = ProofTerms(
             timeframes=TIMEFRAMES,
             quiet_from=self.settings.file.collection_settings.quiet_from,
             horizon=min(last),
             read=read_at,
         )
-        return verdict(found, terms)
+        return verdict(found, terms, books)
+
+    def _books(self) -> "list[BookFault | None]":
+        """What is wrong with each order book, null where nothing is. Raises ServerAway."""
+        from simulator.proof.books import book_fault
+
+        shown, depth = self._settling.books(), self.settings.file.collection_settings.book_depth
+        return [
+            book_fault(
+                f"{venue.exchange} {instrument}",
+                venue.listings[instrument],
+                book,
+                shown.get((venue.exchange, instrument)),
+            )
+            for venue in self.venues
+            for instrument, book in venue.market.books(depth).items()
+        ]
 
     def _turn(self) -> None:
         """Between two waits: are the children alive, what do they report, show it."""
-        self._simulator.check()
+        for venue in self.venues:
+            venue.check()
         self._product.check()
         self._gather_latency()
         self._view.turn()
@@ -225,14 +275,6 @@ class Show:
 
     def _stop_product(self) -> None:
         self._product.stop()
-
-
-def _listings(symbols: int) -> "dict[str, Listing]":
-    """The exchange's id to what the simulator lists."""
-    from simulator.listings import listings
-    from simulator.rows.okx import instrument_id
-
-    return {instrument_id(listing): listing for listing in listings(symbols)}
 
 
 @contextlib.contextmanager
@@ -294,7 +336,8 @@ def _findings(verdict: "Verdict", show: Show) -> Iterator[str]:
     for line in verdict.lines:
         found += [f"{line.instrument}: fill {fill.id} of {fill.time} is lost" for fill in line.account.lost]
         found += [f"{line.instrument}: row {row.id} of {row.time} is surplus" for row in line.account.surplus]
-        found += [f"{fault.instrument} {fault.timeframe} {fault.open_time}: {fault.reason}" for fault in line.faults]
+        found += [f"{line.instrument} {fault.timeframe} {fault.open_time}: {fault.reason}" for fault in line.faults]
+    found += [f"{fault.instrument}: {fault.reason}" for fault in verdict.books if fault is not None]
     yield from found[:FAULTS_SHOWN]
     if len(found) > FAULTS_SHOWN:
         yield f"… and {len(found) - FAULTS_SHOWN} more"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from simulator.proof.books import BookFault
 from simulator.proof.candles import CandleCheck, Fault, Terms
 from simulator.proof.evidence import Evidence
 from simulator.proof.fills import Account, account
@@ -24,13 +25,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """All lines. Good when nothing is lost, doubled or wrong, and something was there to be judged."""
+    """All lines, and the order books: a fault or null for each. Good when nothing is lost, doubled or wrong, and
+    something was there to be judged."""
 
     lines: tuple[Line, ...]
+    books: tuple[BookFault | None, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
-        """The first seven numbers of the JSON line."""
+        """The first nine numbers of the JSON line."""
         accounts = [line.account for line in self.lines]
         return {
             "trades_printed": sum(one.printed for one in accounts),
@@ -40,13 +43,16 @@ class Verdict(msgspec.Struct, frozen=True):
             "duplicated": sum(row.fills for one in accounts for row in one.surplus),
             "candles_checked": sum(line.candles_checked for line in self.lines),
             "candles_wrong": sum(len(line.faults) for line in self.lines),
+            "books_checked": len(self.books),
+            "books_wrong": sum(fault is not None for fault in self.books),
         }
 
     @property
     def good(self) -> bool:
         counts = self.counts
         judged = counts["trades_printed"] > 0 and counts["candles_checked"] > 0
-        return judged and not (counts["lost"] or counts["duplicated"] or counts["candles_wrong"])
+        wrong = ("lost", "duplicated", "candles_wrong", "books_wrong")
+        return judged and not any(counts[name] for name in wrong)
 
     def json(self, *, kills: int, disconnects: int, latency: "Latency") -> str:
         """The line. Latencies are null where nothing was measured."""
@@ -61,9 +67,9 @@ class Verdict(msgspec.Struct, frozen=True):
         )
 
 
-def verdict(all_evidence: Sequence[Evidence], terms: Terms) -> Verdict:
+def verdict(all_evidence: Sequence[Evidence], terms: Terms, books: Sequence[BookFault | None] = ()) -> Verdict:
     """Judges every instrument."""
-    return Verdict(tuple(_line(evidence, terms) for evidence in all_evidence))
+    return Verdict(tuple(_line(evidence, terms) for evidence in all_evidence), tuple(books))
 
 
 def _line(evidence: Evidence, terms: Terms) -> Line:

@@ -15,6 +15,8 @@ KEYS = [
     "duplicated",
     "candles_checked",
     "candles_wrong",
+    "books_checked",
+    "books_wrong",
     "kills",
     "disconnects",
     "frame_to_row_p50_ms",
@@ -22,7 +24,10 @@ KEYS = [
 ]
 
 
-EVERY_PROCESS = "redis,redis,postgres,supervisord,watchdog,store-0,aggregate-0,normalize-okx,ingest-okx"
+EVERY_PROCESS = (
+    "redis,redis,postgres,supervisord,watchdog,store-0,aggregate-0,"
+    "normalize-okx,ingest-okx,normalize-binance,ingest-binance"
+)
 
 
 def demo(tmp_path: Path, *arguments: str) -> tuple[dict[str, float], str]:
@@ -34,7 +39,8 @@ def demo(tmp_path: Path, *arguments: str) -> tuple[dict[str, float], str]:
     (line,) = done.stdout.splitlines()
     told = json.loads(line)
     assert list(told) == KEYS
-    assert (told["lost"], told["duplicated"], told["candles_wrong"]) == (0, 0, 0)
+    assert (told["lost"], told["duplicated"], told["candles_wrong"], told["books_wrong"]) == (0, 0, 0, 0)
+    assert told["books_checked"] >= 16
     assert told["trades_printed"] == told["trades_stored"] + told["missed_while_disconnected"] > 500
     assert told["candles_checked"] > 100
     assert told["frame_to_row_p50_ms"] <= told["frame_to_row_p99_ms"]

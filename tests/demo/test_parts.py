@@ -13,19 +13,23 @@ import pytest
 
 from pipeline import settings as settings_module
 from pipeline.commands._demo import instance
-from pipeline.commands._demo.blows import BEGIN, CUT, END, LONGEST_PAUSE, plan
+from pipeline.commands._demo.blows import BEGIN, CUT, END, LONGEST_PAUSE, known, plan, rounds
+from pipeline.commands._demo.instance import Offer
 from pipeline.commands._demo.rows import _value
 from pipeline.commands._demo.settling import _id
 from pipeline.errors import SettingsError
 from pipeline.timeframes import TIMEFRAMES
 
+TURNS = rounds(("okx", "binance"))
+OFFER = Offer(("BTC-USDT",), "ws://127.0.0.1:1/ws/v5", "http://127.0.0.1:2")
+
 
 @pytest.mark.parametrize("duration", [20.0, 60.0, 600.0])
 def test_a_plan_holds_every_blow_within_its_time(duration: float) -> None:
-    blows = plan(duration, random.Random(3))
+    blows = plan(duration, random.Random(3), TURNS)
     kinds = Counter(blow.what for blow in blows)
     assert kinds[CUT] >= 2
-    assert {"ingest-okx", "normalize-okx", "aggregate-0", "store-0", "redis", "postgres"} <= set(kinds)
+    assert {"ingest-binance", "normalize-okx", "aggregate-0", "store-0", "redis", "postgres"} <= set(kinds)
     times = [blow.at for blow in blows]
     assert times == sorted(times)
     assert BEGIN * duration <= times[0]
@@ -33,17 +37,24 @@ def test_a_plan_holds_every_blow_within_its_time(duration: float) -> None:
 
 
 def test_a_long_demo_goes_on_dealing_blows() -> None:
-    times = [blow.at for blow in plan(3_600.0, random.Random(1))]
+    times = [blow.at for blow in plan(3_600.0, random.Random(1), TURNS)]
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= 1.5 * LONGEST_PAUSE
 
 
 def test_the_same_seed_plans_the_same() -> None:
-    assert plan(60.0, random.Random(7)) == plan(60.0, random.Random(7)) != plan(60.0, random.Random(8))
+    one, same, other = (plan(60.0, random.Random(seed), TURNS) for seed in (7, 7, 8))
+    assert one == same != other
+
+
+def test_every_process_of_every_exchange_has_its_turn() -> None:
+    stages = {f"{stage}-{exchange}" for stage in ("ingest", "normalize") for exchange in ("okx", "binance")}
+    assert stages <= set(TURNS) <= set(known(("okx", "binance")))
+    assert {f"{stage}-okx" for stage in ("ingest", "normalize")} <= set(rounds(("okx",)))
 
 
 def test_the_settings_of_a_demo_are_its_own(tmp_path: Path) -> None:
     folder = instance.take_folder(tmp_path)
-    settings = instance.write_settings(folder, ("BTC-USDT",), "ws://127.0.0.1:1/ws/v5", "http://127.0.0.1:2")
+    settings = instance.write_settings(folder, {"okx": OFFER})
     assert (settings.namespace, settings.file.postgres.database, settings.file.simulated) == (
         "sim",
         "tapeline_sim",
@@ -75,7 +86,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_clearing_leaves_nothing_of_a_demo_and_everything_else(tmp_path: Path) -> None:
     folder = instance.take_folder(tmp_path)
-    instance.write_settings(folder, ("BTC-USDT",), "ws://127.0.0.1:1/ws/v5", "http://127.0.0.1:2")
+    instance.write_settings(folder, {"okx": OFFER})
     (folder.state / "log").mkdir(parents=True)
     (tmp_path / "var" / "mine").write_text("kept")
     instance.clear(folder)

@@ -2,6 +2,7 @@
 
 import json
 
+from simulator.proof.books import BookFault
 from simulator.proof.evidence import Evidence
 from simulator.proof.verdict import Latency, Verdict, verdict
 from tests.demo.made import TERMS, world
@@ -9,7 +10,7 @@ from tests.demo.made import TERMS, world
 
 def test_the_line_of_json() -> None:
     made = world()
-    judged = Verdict((made.judge(), made.judge()))
+    judged = Verdict((made.judge(), made.judge()), (None, None, None))
     latency = Latency()
     latency.add(1, [(2.0, 98), (9.0, 1), (40.0, 1)])
     line = judged.json(kills=6, disconnects=2, latency=latency)
@@ -22,12 +23,20 @@ def test_the_line_of_json() -> None:
         "duplicated": 0,
         "candles_checked": 2 * len(made.candles),
         "candles_wrong": 0,
+        "books_checked": 3,
+        "books_wrong": 0,
         "kills": 6,
         "disconnects": 2,
         "frame_to_row_p50_ms": 2.0,
         "frame_to_row_p99_ms": 9.0,
     }
     assert judged.good
+
+
+def test_a_wrong_book_makes_it_bad() -> None:
+    judged = Verdict((world().judge(),), (None, BookFault("okx BTC-USDT", "no book")))
+    assert judged.counts["books_wrong"] == 1
+    assert not judged.good
 
 
 def test_each_of_the_three_faults_makes_it_bad() -> None:

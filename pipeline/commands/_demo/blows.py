@@ -17,10 +17,8 @@ from pipeline.supervisor import Supervisor
 CUT = "cut"
 SUPERVISORD = "supervisord"
 SERVERS = ("redis", "postgres")
-ROUND = (CUT, "store-0", "normalize-okx", "redis", "postgres", CUT, "aggregate-0", "ingest-okx")
-"""One of each; a long demo begins again."""
-KNOWN = (*dict.fromkeys(ROUND), "watchdog", SUPERVISORD)
-"""What can be dealt."""
+ROUND = 8
+"""Blows in one round."""
 BEGIN, END = 0.08, 0.85
 """Shares of the time between which blows fall: what comes after is for recovery in view."""
 LONGEST_PAUSE = 30.0
@@ -33,10 +31,27 @@ class Blow(msgspec.Struct, frozen=True):
     what: str
 
 
-def plan(duration: float, rng: random.Random, turns: Sequence[str] = ROUND) -> list[Blow]:
-    """At least one full round, however short; a blow each 30 s or oftener. Each falls a little early or late."""
+def rounds(exchanges: Sequence[str]) -> tuple[str, ...]:
+    """As many rounds as there are exchanges, each hitting others of their processes; a long demo begins again."""
+    return tuple(
+        what
+        for normalizer, ingester in zip(exchanges, (*exchanges[1:], exchanges[0]), strict=True)
+        for what in (
+            *(CUT, "store-0", f"normalize-{normalizer}", "redis", "postgres"),
+            *(CUT, "aggregate-0", f"ingest-{ingester}"),
+        )
+    )
+
+
+def known(exchanges: Sequence[str]) -> tuple[str, ...]:
+    """What can be dealt."""
+    return (*dict.fromkeys(rounds(exchanges)), "watchdog", SUPERVISORD)
+
+
+def plan(duration: float, rng: random.Random, turns: Sequence[str], least: int = ROUND) -> list[Blow]:
+    """At least `least` blows, however short; a blow each 30 s or oftener. Each falls a little early or late."""
     span = (END - BEGIN) * duration
-    count = max(len(turns), int(span / LONGEST_PAUSE))
+    count = max(least, int(span / LONGEST_PAUSE))
     step = span / count
     return [
         Blow(BEGIN * duration + (number + rng.uniform(0, 0.5)) * step, turns[number % len(turns)])
@@ -50,13 +65,13 @@ class Blows:
     def __init__(
         self,
         planned: list[Blow],
-        market: Market,
+        markets: Sequence[Market],
         supervisor: Supervisor,
         heartbeats: Path,
         say: Callable[[str], None],
     ) -> None:
         self._planned = planned
-        self._market = market
+        self._markets = markets
         self._supervisor = supervisor
         self._heartbeats = heartbeats
         self._say = say
@@ -74,10 +89,10 @@ class Blows:
         self._look_for_killed()
 
     def _cut(self) -> bool:
-        cut = self._market.cut()
+        cut = sum(market.cut() for market in self._markets)
         if cut:
             self.cuts += 1
-            self._say(f"cut the connection to the exchange ({cut} sockets)")
+            self._say(f"cut the connections to the exchanges ({cut} sockets)")
         return cut > 0
 
     def _kill(self, name: str) -> bool:

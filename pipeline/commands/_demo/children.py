@@ -35,7 +35,7 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _LAUNCH, *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if name == "simulator" else output,
+                stdout=subprocess.PIPE if name.startswith("simulator") else output,
                 stderr=output,
                 cwd="/",
                 env=dict(environ),

@@ -11,11 +11,13 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from pipeline import settings as settings_module
 from pipeline.errors import SettingsError
+from pipeline.exchanges import EXCHANGES
 from pipeline.servers.postgres import home_of
 from pipeline.settings import (
     CollectionSettings,
@@ -89,24 +91,37 @@ def clear(folder: Folder) -> None:
                 shutil.rmtree(place, ignore_errors=True)
     for name in ("state", "truth"):
         shutil.rmtree(folder.path / name, ignore_errors=True)
-    for path in (folder.settings, folder.path / "up.log", folder.path / "simulator.log"):
+    for path in (folder.settings, folder.path / "up.log", *folder.path.glob("simulator-*.log")):
         path.unlink(missing_ok=True)
 
 
-def write_settings(folder: Folder, symbols: tuple[str, ...], ws_url: str, rest_url: str) -> Settings:
-    """Writes the settings file and returns what a process will make of it."""
+class Offer(NamedTuple):
+    """What one exchange offers to be collected, and where."""
+
+    symbols: tuple[str, ...]
+    ws_url: str
+    rest_url: str
+
+
+def write_settings(folder: Folder, offers: Mapping[str, Offer]) -> Settings:
+    """Writes the settings file, everything of every exchange; returns what a process will make of it."""
     redis_port, postgres_port = _free_ports(2)
-    pairs = tuple(TradingPair(symbol=symbol, timeframes=TIMEFRAMES) for symbol in symbols)
     file = SettingsFile(
         simulated=True,
         state_dir="state",
-        exchanges={"okx": ExchangeSettings(trading_pairs=pairs, ws_url=ws_url, rest_url=rest_url)},
+        exchanges={name: _collected(name, offer) for name, offer in offers.items()},
         collection_settings=CollectionSettings(reconnect_delay=RECONNECT),
         redis=RedisSettings(namespace=NAMESPACE, port=redis_port),
         postgres=PostgresSettings(database=DATABASE, port=postgres_port),
     )
     folder.settings.write_bytes(settings_module.encode(file))
     return settings_module.load(folder.settings, {})
+
+
+def _collected(exchange: str, offer: Offer) -> ExchangeSettings:
+    kinds = EXCHANGES[exchange].kinds
+    pairs = (TradingPair(symbol=symbol, data_types=kinds, timeframes=TIMEFRAMES) for symbol in offer.symbols)
+    return ExchangeSettings(trading_pairs=tuple(pairs), ws_url=offer.ws_url, rest_url=offer.rest_url)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:

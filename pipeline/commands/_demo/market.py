@@ -25,6 +25,10 @@ class Market:
         """Cuts every connection without a word; how many there were."""
         return len(self._command({"fault": "disconnect"}, before=True))
 
+    def books(self, depth: int) -> dict[str, Any]:
+        """Instrument to its order book now: `bids` and `asks`, [price, size] best first."""
+        return dict(self._ask(f"{self._url}/books?depth={depth}", None)["books"])
+
     def pause(self) -> None:
         self._command({"pause": True})
 

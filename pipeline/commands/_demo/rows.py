@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 QUERY_TIMEOUT_MS = 600_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Key = tuple[str, str]
+"""(exchange, the exchange's own id)."""
+
 _TRADES: LiteralString = """
-    SELECT i.instrument, t.epoch, t.sequence, t.time, t.received, t.price, t.size, t.side, t.contracts, t.id, t.fills
+    SELECT i.exchange, i.instrument, t.epoch, t.sequence, t.time, t.received, t.price, t.size, t.side, t.contracts, t.id, t.fills
     FROM trades t JOIN instruments i ON i.id = t.instrument_id"""
 _CANDLES: LiteralString = """
-    SELECT i.instrument, c.timeframe, c.open_time, c.close_time, c.open, c.high, c.low, c.close, c.volume,
+    SELECT i.exchange, i.instrument, c.timeframe, c.open_time, c.close_time, c.open, c.high, c.low, c.close, c.volume,
            c.quote_volume, c.buy_volume, c.buy_quote_volume, c.trades_count, c.contracts, c.first_id, c.last_id,
            c.quality, c.missing
     FROM candles c JOIN instruments i ON i.id = c.instrument_id"""
 
 
 class Rows:
-    """Trades and candles by instrument."""
+    """Trades and candles by (exchange, instrument)."""
 
-    def __init__(self, trades: dict[str, "list[Trade]"], candles: dict[str, "list[Candle]"]) -> None:
+    def __init__(self, trades: dict[Key, "list[Trade]"], candles: dict[Key, "list[Candle]"]) -> None:
         self.trades = trades
         self.candles = candles
 
@@ -37,18 +40,18 @@ def read(settings: Settings) -> Rows:
     """Everything that is stored. Raises psycopg.Error."""
     from simulator.proof.evidence import Candle, Trade
 
-    trades: dict[str, list[Trade]] = {}
-    candles: dict[str, list[Candle]] = {}
+    trades: dict[Key, list[Trade]] = {}
+    candles: dict[Key, list[Candle]] = {}
     with postgres.connect(settings, QUERY_TIMEOUT_MS) as connection:
-        for instrument, *row in connection.execute(_TRADES):
-            trades.setdefault(str(instrument), []).append(_made(Trade, _TRADE_FIELDS, row))
-        for instrument, *row in connection.execute(_CANDLES):
-            candles.setdefault(str(instrument), []).append(_made(Candle, _CANDLE_FIELDS, row))
+        for exchange, instrument, *row in connection.execute(_TRADES):
+            trades.setdefault((str(exchange), str(instrument)), []).append(_made(Trade, _TRADE_FIELDS, row))
+        for exchange, instrument, *row in connection.execute(_CANDLES):
+            candles.setdefault((str(exchange), str(instrument)), []).append(_made(Candle, _CANDLE_FIELDS, row))
     return Rows(trades, candles)
 
 
-def evidence(rows: Rows, truth: Path, listings: "dict[str, Listing]") -> "Iterator[Evidence]":
-    """One for each instrument listed (by the exchange's id), and for each that only Postgres knows."""
+def evidence(rows: Rows, exchange: str, truth: Path, listings: "dict[str, Listing]") -> "Iterator[Evidence]":
+    """One for each instrument the exchange lists (by its own id), and for each that only Postgres knows."""
     from simulator.proof.evidence import Evidence, Trade, link, true_trade
     from simulator.truth import read_connections, read_truth
 
@@ -57,12 +60,13 @@ def evidence(rows: Rows, truth: Path, listings: "dict[str, Listing]") -> "Iterat
         if fill.instrument in listings:
             printed[fill.instrument].append(true_trade(fill, listings[fill.instrument]))
     connections = read_connections(truth)
-    for instrument in sorted({*printed, *rows.trades, *rows.candles}):
+    stored = {instrument for where, instrument in (*rows.trades, *rows.candles) if where == exchange}
+    for instrument in sorted({*printed, *stored}):
         yield Evidence(
-            instrument=instrument,
+            instrument=f"{exchange} {instrument}",
             printed=printed.get(instrument, ()),
-            trades=rows.trades.get(instrument, ()),
-            candles=rows.candles.get(instrument, ()),
+            trades=rows.trades.get((exchange, instrument), ()),
+            candles=rows.candles.get((exchange, instrument), ()),
             link=link(connections, instrument),
         )
 

@@ -1,16 +1,17 @@
 """Waiting until everything that was printed has been through the whole pipeline: conditions, each with a deadline."""
 
+import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import psycopg
 import redis.exceptions
 
-from pipeline.commands._demo.market import Market
 from pipeline.errors import ServerAway
 from pipeline.probes import postgres as postgres_probe
 from pipeline.probes import redis as redis_probe
+from pipeline.reports import Report, read_all
 from pipeline.settings import Settings
 from pipeline.streams import READERS, Keys
 from pipeline.supervisor import Supervisor
@@ -32,9 +33,8 @@ class NotSettled(ServerAway):
 class Settling:
     """Waits for one thing after the other; `turn` is called between two looks (it keeps the view alive)."""
 
-    def __init__(self, settings: Settings, market: Market, turn: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, turn: Callable[[], None]) -> None:
         self._settings = settings
-        self._market = market
         self._turn = turn
 
     def everything_runs(self, supervisor: Supervisor, deadline: float = DEADLINE) -> None:
@@ -47,18 +47,41 @@ class Settling:
 
         self._until(running, "every process to run", deadline)
 
-    def everything_subscribed(self, instruments: Iterable[str], deadline: float = DEADLINE) -> None:
-        """As the exchange sees it, its connections carry as many subscriptions as there are instruments."""
-        wanted = len(tuple(instruments))
+    def everything_subscribed(self, deadline: float = DEADLINE) -> None:
+        """Every subscription of every exchange stands, as its ingest says that lives now."""
 
         def subscribed() -> bool:
-            return sum(int(one["subscriptions"]) for one in self._market.state()["connections"]) >= wanted
+            reports = read_all(self._settings.heartbeat_dir)
+            return all(_all_subscribed(reports.get(f"ingest-{name}")) for name in self._settings.enabled_exchanges())
 
-        self._until(subscribed, "every instrument to be subscribed", deadline)
+        self._until(subscribed, "every subscription", deadline)
 
-    def first_trades(self, instruments: Iterable[str]) -> None:
-        """At least one trade of each instrument is in Postgres."""
-        wanted = len(tuple(instruments))
+    def books_valid(self, books: Mapping[str, Iterable[str]], deadline: float = DEADLINE) -> None:
+        """The newest record of every instrument's order book, by exchange, says that it is valid."""
+
+        def valid() -> bool:
+            shown = self.books()
+            return all(
+                (record := shown.get((exchange, instrument))) is not None and record.get("valid", True)
+                for exchange, instruments in books.items()
+                for instrument in instruments
+            )
+
+        self._until(valid, "every order book to be valid", deadline)
+
+    def books(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """(exchange, instrument) to the newest `orderbook` record."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for exchange in self._settings.enabled_exchanges():
+            for partition in self._settings.partitions(exchange):
+                key = Keys(self._settings.namespace, partition).last("orderbook")
+                for data in self._redis("HVALS", key):
+                    record = json.loads(data)
+                    found[exchange, record["instrument"]] = record
+        return found
+
+    def first_trades(self, wanted: int) -> None:
+        """At least one trade of each of so many instruments is in Postgres."""
         query = "SELECT count(*) FROM instruments i WHERE EXISTS (SELECT FROM trades t WHERE t.instrument_id = i.id)"
 
         def stored() -> bool:
@@ -121,6 +144,11 @@ class Settling:
             rows = connection.execute(query, (self._settings.namespace,)).fetchall()
         stored = {str(stream): _id(str(entry).encode()) for stream, entry in rows}
         return all(stored.get(stream, (0, 0)) >= entry for stream, entry in last.items())
+
+
+def _all_subscribed(report: Report | None) -> bool:
+    rows = (report.details.get("subscriptions") or {}) if report is not None and report.status == "running" else {}
+    return bool(rows) and all(row["state"] == "subscribed" for row in rows.values())
 
 
 def _id(text: bytes) -> Id:
