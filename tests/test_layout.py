@@ -94,6 +94,13 @@ def test_an_exchange_is_a_file_in_every_layer(exchange: object) -> None:
         assert (ROOT / package / "exchanges" / f"{module}.py").is_file()
 
 
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_an_exchange_has_its_stanzas(exchange: str) -> None:
+    text = (ROOT / "supervisord.conf").read_text()
+    for stage in ("normalize", "ingest"):
+        assert f"[program:{stage}-{exchange}]\ncommand=pipeline run {stage}-{exchange}\n" in text
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_modules_are_named_by_a_noun_and_documented(path: Path) -> None:
     assert not set(path.stem.strip("_").split("_")) & BANNED_WORDS

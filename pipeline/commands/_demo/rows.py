@@ -19,7 +19,8 @@ Key = tuple[str, str]
 """(exchange, the exchange's own id)."""
 
 _TRADES: LiteralString = """
-    SELECT i.exchange, i.instrument, t.epoch, t.sequence, t.time, t.received, t.price, t.size, t.side, t.contracts, t.id, t.fills
+    SELECT i.exchange, i.instrument, t.epoch, t.sequence, t.time, t.received, t.price, t.size, t.side, t.contracts,
+           t.id, t.fills
     FROM trades t JOIN instruments i ON i.id = t.instrument_id"""
 _CANDLES: LiteralString = """
     SELECT i.exchange, i.instrument, c.timeframe, c.open_time, c.close_time, c.open, c.high, c.low, c.close, c.volume,
