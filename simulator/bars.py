@@ -18,9 +18,24 @@ _WIDE = Context(prec=40)
 
 class Bar:
     """One bar: prices in ticks, `lots`, `turnover` (ticks x lots), `reciprocal` (sum of lots / ticks: what the
-    base volume of an inverse contract is built from). `opened` is ms UTC."""
+    base volume of an inverse contract is built from). `opened` is ms UTC. `fills` are counted from number `first`
+    to `last` (None without any), `bought` and `bought_turnover` are the takers' buys."""
 
-    __slots__ = ("close", "high", "lots", "low", "open", "opened", "reciprocal", "turnover")
+    __slots__ = (
+        "bought",
+        "bought_turnover",
+        "close",
+        "fills",
+        "first",
+        "high",
+        "last",
+        "lots",
+        "low",
+        "open",
+        "opened",
+        "reciprocal",
+        "turnover",
+    )
 
     def __init__(self, opened: int, ticks: int) -> None:
         self.opened = opened
@@ -28,13 +43,23 @@ class Bar:
         self.lots = 0
         self.turnover = 0
         self.reciprocal = Decimal(0)
+        self.fills = self.bought = self.bought_turnover = 0
+        self.first: int | None = None
+        self.last: int | None = None
 
-    def add(self, ticks: int, lots: int, inverse: bool) -> None:
+    def add(self, fill: Fill, inverse: bool) -> None:
+        ticks, lots = fill.ticks, fill.lots
         self.high = max(self.high, ticks)
         self.low = min(self.low, ticks)
         self.close = ticks
         self.lots += lots
         self.turnover += ticks * lots
+        self.fills += 1
+        self.first = fill.sequence if self.first is None else self.first
+        self.last = fill.sequence
+        if fill.side == "buy":
+            self.bought += lots
+            self.bought_turnover += ticks * lots
         if inverse:
             self.reciprocal = _WIDE.add(self.reciprocal, _WIDE.divide(Decimal(lots), Decimal(ticks)))
 
@@ -44,6 +69,11 @@ class Bar:
         self.close = later.close
         self.lots += later.lots
         self.turnover += later.turnover
+        self.fills += later.fills
+        self.bought += later.bought
+        self.bought_turnover += later.bought_turnover
+        self.first = later.first if self.first is None else self.first
+        self.last = self.last if later.last is None else later.last
         self.reciprocal = _WIDE.add(self.reciprocal, later.reciprocal)
 
 
@@ -68,7 +98,7 @@ class Series:
                 bar = bars[opened] = Bar(opened, fill.ticks)
                 if len(bars) > kept:
                     del bars[next(iter(bars))]
-            bar.add(fill.ticks, fill.lots, self._inverse)
+            bar.add(fill, self._inverse)
 
     def bars(self, width: int, shift: int, first: int, until: int) -> list[Bar]:
         """Bars of `width` ms whose opening t (with (t + `shift`) % `width` == 0) lies in [`first`, `until`].

@@ -26,10 +26,17 @@ Name = Literal[
     "jump",
     "notice",
     "rest_error",
+    "book_gap",
+    "book_crossed",
+    "book_stale",
+    "book_reset",
+    "oversized",
     "clear",
 ]
 VARIANTS = ("broken", "types", "missing")
 FOREVER = 2**63 - 1
+OVERSIZED = 17 * 1024 * 1024
+"""Characters of an oversized frame: beyond the 16 MiB any client should take."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -40,8 +47,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     silence_after_ack, refused_symbol: hit new subscriptions; `instrument` (all without it), `seconds` it is in
     force (until `clear` without it); what was subscribed in silence stays silent. refused_symbol also
     `whole_request` (one bad arg refuses its request's other args silently).
-    duplicate, drop, reorder, malformed: `instrument` (any without it), `count` frames; malformed also `variant`
-    (each in turn without it) and `instead` (the true frame is not sent).
+    duplicate, drop, reorder, malformed: `instrument` (any without it), `channel` (the channels of trades without
+    it), `count` frames; malformed also `variant` (each in turn without it) and `instead` (the true frame is not sent).
+    oversized: as those, but any channel without `channel`; the frame is blown up with blanks beyond 16 MiB.
+    book_gap: the next `count` increments of a book are not sent; `instrument`, `channel` (any without them).
+    book_crossed: the best bid lies above the best ask; `instrument` (all without it), `seconds` (default 2).
+    book_stale: REST snapshots stay as they are now; `instrument` (all without it), `seconds` (else until `clear`).
+    book_reset: the numbers of a book begin anew at the next change; `instrument` (all without it).
     relisting, jump: `instrument`; jump also `count`, the numbers left out.
     rest_error: `status`, `code`, `seconds`. clear: ends every fault in force.
     """
@@ -50,6 +62,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     at: float = 0.0
     connection: str | None = None
     instrument: str | None = None
+    channel: str | None = None
     count: int = 1
     seconds: float | None = None
     code: int | None = None
@@ -144,16 +157,17 @@ def _in_force(spells: list[_Spell], instrument: str, now: int) -> _Spell | None:
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """What a fault did to one frame of trades."""
+    """What a fault did to one frame: of trades `ids`, of a book's increment `update`."""
 
     fault: str
     channel: str
     instrument: str
     ids: tuple[int, ...]
+    update: tuple[int, int] | None
 
 
 class FrameFaults:
-    """Faults that hit the next frames of trades: duplicate, drop, reorder, malformed."""
+    """Faults that hit the next frames of a topic: duplicate, drop, reorder, malformed, oversized, book_gap."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -177,19 +191,17 @@ class FrameFaults:
 
     def apply(self, frame: Frame) -> tuple[list[Frame], list[Effect]]:
         """What to send instead of `frame`, and what was done to it."""
-        if not frame.ids:
-            return [frame], []
         held = self._held.pop(frame.topic, None)
         if held is not None:
             return [frame, held], []
-        fault = self._next(frame.topic[1])
+        fault = self._next(frame)
         if fault is None:
             return [frame], []
-        return self._hit(fault, frame), [Effect(fault.fault, *frame.topic, frame.ids)]
+        return self._hit(fault, frame), [Effect(fault.fault, *frame.topic, frame.ids, frame.update)]
 
-    def _next(self, instrument: str) -> Fault | None:
+    def _next(self, frame: Frame) -> Fault | None:
         for place, fault in enumerate(self._pending):
-            if fault.instrument in (None, instrument):
+            if _fits(fault, frame):
                 self._left[place] -= 1
                 if not self._left[place]:
                     del self._pending[place], self._left[place]
@@ -198,8 +210,10 @@ class FrameFaults:
 
     def _hit(self, fault: Fault, frame: Frame) -> list[Frame]:
         match fault.fault:
-            case "drop":
+            case "drop" | "book_gap":
                 return []
+            case "oversized":
+                return [msgspec.structs.replace(frame, text=frame.text.ljust(OVERSIZED))]
             case "duplicate":
                 return [frame, frame]
             case "reorder":
@@ -207,5 +221,14 @@ class FrameFaults:
                 return []
         variant = fault.variant or VARIANTS[self._variant % len(VARIANTS)]
         self._variant += 1
-        wrong = Frame(frame.topic, self._dialect.corrupt(frame, variant), frame.ids)
+        wrong = msgspec.structs.replace(frame, text=self._dialect.corrupt(frame, variant))
         return [wrong] if fault.instead else [wrong, frame]
+
+
+def _fits(fault: Fault, frame: Frame) -> bool:
+    channel, instrument = frame.topic
+    if fault.instrument not in (None, instrument) or fault.channel not in (None, channel):
+        return False
+    if fault.fault == "book_gap":
+        return frame.update is not None and frame.update[0] != frame.update[1]
+    return fault.channel is not None or fault.fault == "oversized" or bool(frame.ids)

@@ -18,7 +18,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
     `tick` and `lot` are the steps of price and size; `lot` and `minimum` are in base units (spot) or contracts.
     `face` x `multiplier` is the value of one contract in `face_currency`. `weight` is the share of the market's
-    orders it gets; `listed` and `expiry` are ns UTC.
+    orders it gets; `levels` is about how deep its book is on each side; `listed` and `expiry` are ns UTC.
     """
 
     symbol: str
@@ -39,9 +39,10 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     strike: str | None = None
     option: Literal["call", "put"] | None = None
     listed: int = LISTED
+    levels: int = 450
 
 
-def _spot(base: str, quote: str, steps: tuple[str, str, str], price: str, weight: float) -> Listing:
+def _spot(base: str, quote: str, steps: tuple[str, str, str], price: str, weight: float, levels: int = 450) -> Listing:
     tick, lot, minimum = map(Decimal, steps)
     return Listing(
         symbol=f"{base}-{quote}",
@@ -53,6 +54,7 @@ def _spot(base: str, quote: str, steps: tuple[str, str, str], price: str, weight
         minimum=minimum,
         price=Decimal(price),
         weight=weight,
+        levels=levels,
     )
 
 
@@ -112,11 +114,13 @@ def _option(base: str, strike: str, price: str, weight: float) -> Listing:
         expiry=EXPIRY,
         strike=strike,
         option="call",
+        levels=40,
     )
 
 
 NAMED: tuple[Listing, ...] = (
-    _spot("BTC", "USDT", ("0.1", "0.00000001", "0.00001"), "84000", 10),
+    # Deeper than any snapshot short of the largest: what lies below one is unknown to who asked for it.
+    _spot("BTC", "USDT", ("0.1", "0.00000001", "0.00001"), "84000", 10, 1500),
     _spot("ETH", "USDT", ("0.01", "0.000001", "0.001"), "3200", 6),
     _spot("SOL", "USDT", ("0.01", "0.000001", "0.01"), "160", 4),
     _spot("DOGE", "USDT", ("0.00001", "0.000001", "10"), "0.21", 2),
@@ -135,7 +139,7 @@ NAMED: tuple[Listing, ...] = (
 def listings(symbols: int = 0) -> tuple[Listing, ...]:
     """The named instruments and `symbols` made spot pairs SIM001-USDT, SIM002-USDT …."""
     made = (
-        _spot(f"SIM{number:03d}", "USDT", ("0.0001", "0.01", "0.1"), str(1 + number % 97), 1)
+        _spot(f"SIM{number:03d}", "USDT", ("0.0001", "0.01", "0.1"), str(1 + number % 97), 1, 120)
         for number in range(1, symbols + 1)
     )
     return (*NAMED, *made)

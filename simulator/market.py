@@ -13,13 +13,17 @@ from typing import Literal
 
 import msgspec
 
+from simulator.book import SECOND, Book
 from simulator.listings import Listing
 
+__all__ = ["MILLISECOND", "SECOND", "Fill", "Market", "Order", "Pit", "spell"]
+
 MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
 SEVERAL_FILLS = 0.25
 FILLS = (2, 6)
 FILLS_PER_ORDER = 1 - SEVERAL_FILLS + SEVERAL_FILLS * sum(FILLS) / 2
+CHANGES_PER_FILL = 6
+"""Levels of the book that change by themselves for each fill printed."""
 
 
 class Fill(msgspec.Struct, frozen=True, gc=False):
@@ -48,10 +52,11 @@ def spell(units: int, step: Decimal) -> str:
 
 
 class Pit:
-    """Where one instrument trades: its price, its next number and the fills it remembers (newest last)."""
+    """Where one instrument trades: its price, its book, its next number and the fills it remembers (newest last)."""
 
-    def __init__(self, listing: Listing, sequence: int, kept: int) -> None:
+    def __init__(self, listing: Listing, sequence: int, kept: int, book: Book) -> None:
         self.listing = listing
+        self.book = book
         self.listed = listing.listed
         self.ticks = int(listing.price / listing.tick)
         self.sequence = sequence
@@ -99,7 +104,11 @@ class Market:
         self._rng = rng
         self.start = start
         self._per_second = rate / FILLS_PER_ORDER
-        self.pits = {listing.symbol: Pit(listing, rng.randrange(10**6, 10**9), kept) for listing in listings}
+        books = _books(rng, listings, start, rate)
+        self.pits = {
+            listing.symbol: Pit(listing, rng.randrange(10**6, 10**9), kept, books[listing.symbol])
+            for listing in listings
+        }
         self._cumulative = list(itertools.accumulate(listing.weight for listing in listings))
         self._symbols = [listing.symbol for listing in listings]
         for pit in self.pits.values():
@@ -119,6 +128,8 @@ class Market:
             place = bisect.bisect(self._cumulative, self._rng.random() * self._cumulative[-1])
             orders.append(self.order(self._symbols[min(place, len(self._symbols) - 1)], self._next))
             self._next += self._interval()
+        for pit in self.pits.values():
+            pit.book.advance(until)
         self._time = max(self._time, until)
         return orders
 
@@ -126,6 +137,8 @@ class Market:
         """Let time pass to `until` (ns) without an order."""
         if self._next is not None and self._next <= until:
             self._next = until + self._interval()
+        for pit in self.pits.values():
+            pit.book.skip(until)
         self._time = max(self._time, until)
 
     def order(self, symbol: str, time: int, fills: int | None = None) -> Order:
@@ -133,13 +146,16 @@ class Market:
         pit = self.pits[symbol]
         time = max(time, self._time)
         self._time = time
+        pit.book.advance(time)
         side: Literal["buy", "sell"] = "buy" if self._rng.random() < 0.5 else "sell"
         if fills is None:
             fills = self._rng.randint(*FILLS) if self._rng.random() < SEVERAL_FILLS else 1
         ticks = max(10, pit.ticks + round(self._rng.gauss(0, max(1.0, pit.ticks * 5e-5))))
         printed = []
         for _ in range(fills):
-            printed.append(pit.print(time, ticks, self._lots(pit), side))
+            fill = pit.print(time, ticks, self._lots(pit), side)
+            pit.book.trade(side, fill.ticks, fill.lots)
+            printed.append(fill)
             ticks = max(1, ticks + (1 if side == "buy" else -1) * self._rng.randint(0, 2))
         return tuple(printed)
 
@@ -168,3 +184,17 @@ class Market:
         for number in range(fills):
             pit.print(self.start - age - (fills - number) * SECOND, pit.ticks, self._lots(pit), "buy")
         pit.history = fills
+
+
+def _books(rng: random.Random, listings: Sequence[Listing], start: int, rate: float) -> dict[str, Book]:
+    """A book for each listing, with randomness of its own: books leave the fills of a seed as they are."""
+    twin = random.Random()
+    twin.setstate(rng.getstate())
+    seed = twin.getrandbits(64)
+    total = sum(listing.weight for listing in listings)
+    return {
+        listing.symbol: Book(
+            random.Random(f"{seed} {listing.symbol}"), listing, start, CHANGES_PER_FILL * rate * listing.weight / total
+        )
+        for listing in listings
+    }

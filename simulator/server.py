@@ -54,9 +54,10 @@ async def serve(
     if exchange not in EXCHANGES:
         raise SettingsError(f"no exchange {exchange}")
     start = clock()
-    market = Market(random.Random(seed), listings(symbols), start, rate, history)
-    spells = Spells()
     module = importlib.import_module(f"simulator.exchanges.{EXCHANGES[exchange].module}")
+    listed = [listing for listing in listings(symbols) if module.lists(listing)]
+    market = Market(random.Random(seed), listed, start, rate, history)
+    spells = Spells()
     dialect: Dialect = module.dialect(market, spells, limits)
     log = TruthLog(truth, Header(exchange=exchange, seed=seed, start=start, rate=rate)) if truth else None
     simulator = Simulator(dialect, spells, log, clock, queued, seed)
@@ -86,6 +87,7 @@ def _rest_app(simulator: Simulator) -> web.Application:
     app = web.Application()
     app.router.add_post("/control", simulator.control)
     app.router.add_get("/control/state", simulator.show)
+    app.router.add_get("/control/books", simulator.show_books)
     app.router.add_get("/{path:.*}", simulator.rest)
     return app
 

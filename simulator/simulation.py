@@ -1,6 +1,7 @@
 """One exchange being simulated: the market, its clients, the truth log and the faults, brought together.
 
-Trades go to the truth log first, to the clients after. Time comes from a clock given to it; it opens no port itself.
+Trades go to the truth log first, to the clients after; books change with them and are pushed at their cadence.
+Time comes from a clock given to it; it opens no port itself.
 """
 
 import asyncio
@@ -9,17 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+import msgspec
 from aiohttp import web
 
 from pipeline.errors import SettingsError
 from simulator.connections import Connection
 from simulator.dialect import Close, Dialect, Frame, Topic
-from simulator.faults import Fault, FrameFaults, Spells, fault_from
+from simulator.faults import FOREVER, Fault, FrameFaults, Spells, fault_from
 from simulator.market import SECOND, Order
 from simulator.truth import ConnectionChange, TruthLog
 
 CATCH_UP = 5 * SECOND
 NOTICE = 60.0
+CROSSED = 2.0
 
 
 class Simulator:
@@ -65,8 +68,15 @@ class Simulator:
         self._publish(printed)
         return printed
 
+    def stir(self, instrument: str, changes: int) -> None:
+        """Change `changes` levels of an instrument's book now; they are pushed when due."""
+        self.market.pits[self._symbol(instrument)].book.stir(changes)
+
     def turn(self) -> None:
-        """Do what is due: print the market's orders, push bars, close what is idle."""
+        """Do what is due: print the market's orders, push books and bars, close what is idle.
+
+        While paused nothing changes by itself, and what waits for its cadence is pushed at once.
+        """
         now = self.now()
         if self.paused:
             self.market.skip(now)
@@ -74,7 +84,7 @@ class Simulator:
             # After a long stop of this process the market does not print hours in one breath.
             self.market.skip(now - CATCH_UP)
             self._publish(self.market.advance(now))
-        self._deliver(self.dialect.due(self._wanted(), now))
+        self._deliver(self.dialect.due(self._wanted(), now, flush=self.paused))
         for connection in list(self._connections.values()):
             for reply in () if connection.half_open else connection.session.tick(now):
                 connection.send(reply)
@@ -89,8 +99,10 @@ class Simulator:
             case "disconnect" | "half_open" | "notice":
                 for connection in chosen:
                     self._hit(connection, fault)
-            case "duplicate" | "drop" | "reorder" | "malformed":
+            case "duplicate" | "drop" | "reorder" | "malformed" | "oversized" | "book_gap":
                 self._faults.add(fault)
+            case "book_crossed" | "book_stale" | "book_reset":
+                self._strike(fault)
             case "relisting":
                 self.market.relist(self._symbol(fault.instrument), self.now())
             case "jump":
@@ -98,6 +110,8 @@ class Simulator:
             case _:
                 self._spells.cast(fault, self.now())
                 if fault.fault == "clear":
+                    for pit in self.market.pits.values():
+                        pit.book.clear()
                     self._deliver(self._faults.clear(), faulty=False)
 
     def inject_scripted(self, fault: Fault) -> None:
@@ -108,10 +122,12 @@ class Simulator:
             self._log_fault(f"{fault.fault}_refused", {"reason": str(error)})
 
     def check(self, faults: Iterable[Fault]) -> None:
-        """SettingsError when a fault names an instrument that is not listed."""
+        """SettingsError when a fault names an instrument that is not listed or a channel that is none."""
         for fault in faults:
             if fault.instrument is not None:
                 self._symbol(fault.instrument)
+            if fault.channel is not None and fault.channel not in self.dialect.channels:
+                raise SettingsError(f"no channel {fault.channel}; there are {', '.join(sorted(self.dialect.channels))}")
 
     def state(self) -> dict[str, Any]:
         """What GET /control/state shows."""
@@ -145,14 +161,15 @@ class Simulator:
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         """Accept one WebSocket connection and serve it to its end."""
         now = self.now()
-        if request.path not in self.dialect.paths:
+        if not self.dialect.serves(request.path):
             return web.Response(status=404)
         if not self.dialect.connect(request.remote or "", now):
             return web.Response(status=429, text="Too Many Requests")
         # Pings and closes are answered by us, or not: a half-open connection answers nothing.
         ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, timeout=1.0)
         await ws.prepare(request)
-        connection = Connection(self.dialect.open(request.path, now), request.path, ws, self._queued)
+        session = self.dialect.open(request.path, now, request.rel_url.raw_query_string)
+        connection = Connection(session, request.path, ws, self._queued)
         name = connection.session.name
         self._connections[name] = connection
         self._opened += 1
@@ -167,10 +184,13 @@ class Simulator:
     async def rest(self, request: web.Request) -> web.Response:
         """Answer one REST request of the exchange's."""
         answer = self.dialect.respond(request.path, request.query, request.remote or "", self.now())
-        return web.Response(status=answer.status, text=answer.body, content_type="application/json")
+        return web.Response(
+            status=answer.status, text=answer.body, headers=answer.headers, content_type="application/json"
+        )
 
     async def control(self, request: web.Request) -> web.Response:
-        """POST /control: {"fault": …}, {"pause": true|false}, or {"print": n, "instrument": id}."""
+        """POST /control: {"fault": …}, {"pause": true|false}, {"print": n, "instrument": id} (orders) or
+        {"stir": n, "instrument": id} (levels of its book that change)."""
         try:
             asked = await request.json()
             if not isinstance(asked, Mapping):
@@ -183,6 +203,14 @@ class Simulator:
     async def show(self, request: web.Request) -> web.Response:
         """GET /control/state."""
         return web.json_response(self.state())
+
+    async def show_books(self, request: web.Request) -> web.Response:
+        """GET /control/books?depth=N: `Dialect.books`, for proofs. Pause the market to have every channel there."""
+        depth = request.query.get("depth")
+        if depth is not None and not (depth.isascii() and depth.isdigit()):
+            return web.json_response({"ok": False, "error": "depth is a number of levels"}, status=400)
+        books = self.dialect.books(None if depth is None else int(depth))
+        return web.Response(body=msgspec.json.encode({"books": books}), content_type="application/json")
 
     def close(self) -> None:
         """Cut every connection."""
@@ -197,10 +225,15 @@ class Simulator:
         elif isinstance(asked.get("pause"), bool):
             self.turn()
             self.paused = asked["pause"]
+            self.turn()
         elif isinstance(asked.get("print"), int) and isinstance(asked.get("instrument"), str):
             self.print(asked["instrument"], asked["print"])
+        elif isinstance(asked.get("stir"), int) and isinstance(asked.get("instrument"), str):
+            self.stir(asked["instrument"], asked["stir"])
         else:
-            raise SettingsError('give "fault", "pause" (true or false), or "print" (a number) and "instrument"')
+            raise SettingsError(
+                'give "fault", "pause" (true or false), or "print" or "stir" (a number) and "instrument"'
+            )
 
     def _hit(self, connection: Connection, fault: Fault) -> None:
         if fault.fault == "half_open":
@@ -214,6 +247,21 @@ class Simulator:
             connection.send(Close(fault.code))
         else:
             connection.abort()
+
+    def _strike(self, fault: Fault) -> None:
+        """A fault of books themselves: of one instrument, or of all."""
+        now = self.now()
+        symbols = list(self.market.pits) if fault.instrument is None else [self._symbol(fault.instrument)]
+        for symbol in symbols:
+            book = self.market.pits[symbol].book
+            if fault.fault == "book_crossed":
+                book.cross(now + int((CROSSED if fault.seconds is None else fault.seconds) * SECOND))
+            elif fault.fault == "book_stale":
+                book.freeze(FOREVER if fault.seconds is None else now + int(fault.seconds * SECOND))
+            else:
+                self.dialect.reset(self.dialect.instrument(symbol))
+            hit = {"instrument": self.dialect.instrument(symbol), "version": book.version}
+            self._log_fault(f"{fault.fault}_done", hit)
 
     def _publish(self, orders: Iterable[Order]) -> None:
         wanted = self._wanted()
@@ -232,7 +280,7 @@ class Simulator:
             for one in sent:
                 for connection in self._connections.values():
                     if one.topic in connection.session.topics:
-                        connection.send(one.text)
+                        connection.send(connection.session.spelled(one))
 
     def _wanted(self) -> set[Topic]:
         return set[Topic]().union(*(connection.session.topics for connection in self._connections.values()))

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from simulator.dialect import Close, Dialect, Frame, Reply, Response, Topic
+from simulator.dialect import BookView, Close, Dialect, Frame, Reply, Response, Topic
 from simulator.faults import Spells
 from simulator.limits import Allowance
+from simulator.listings import Listing
 from simulator.market import MILLISECOND, SECOND, Market, Order
 from simulator.rest.okx import Rest
 from simulator.rows.okx import BARS, bar_rows, data_frame, dump, fill_row, instrument_id, merged_row, trades, trades_all
@@ -30,6 +31,14 @@ CHANNELS: dict[str, str] = {
 }
 
 
+__all__ = ["Okx", "OkxSession", "dialect", "instrument_id", "lists"]
+
+
+def lists(listing: Listing) -> bool:
+    """Is this one of OKX's instruments? One host has every market."""
+    return True
+
+
 def dialect(market: Market, spells: Spells, limits: float) -> Dialect:
     """The dialect over one market. `limits` multiplies every allowance (1: the documented ones)."""
     return Okx(market, spells, limits)
@@ -41,6 +50,7 @@ class Okx:
     name = "okx"
     ws_prefix = "/ws/v5"
     paths = frozenset({PUBLIC, BUSINESS})
+    channels = frozenset(CHANNELS)
 
     def __init__(self, market: Market, spells: Spells, limits: float = 1.0) -> None:
         self.market = market
@@ -61,7 +71,10 @@ class Okx:
     def connect(self, address: str, now: int) -> bool:
         return self._connects.take(address, now)
 
-    def open(self, path: str, now: int) -> "OkxSession":
+    def serves(self, path: str) -> bool:
+        return path in self.paths
+
+    def open(self, path: str, now: int, query: str = "") -> "OkxSession":
         self._opened += 1
         return OkxSession(self, f"{0xA4D30000 + self._opened:08x}", path, now)
 
@@ -78,7 +91,7 @@ class Okx:
             frames += trades(instrument, order)
         return frames
 
-    def due(self, wanted: Iterable[Topic], now: int) -> list[Frame]:
+    def due(self, wanted: Iterable[Topic], now: int, flush: bool = False) -> list[Frame]:
         """Bars: the open one at most once a second when it changed, and each closed one once with confirm 1."""
         frames: list[Frame] = []
         for topic in wanted:
@@ -93,6 +106,12 @@ class Okx:
                 self._pushed[topic] = (now, rows[-1])
             frames += [Frame(topic, data_frame(topic, [row])) for row in rows]
         return frames
+
+    def books(self, depth: int | None) -> dict[str, BookView]:
+        return {}
+
+    def reset(self, instrument: str) -> None:
+        return
 
     def last(self, topic: Topic, now: int) -> str | None:
         """What a new subscription is sent at once: the last known trade, however old, or the open bar."""
@@ -142,6 +161,12 @@ class OkxSession:
         if not isinstance(request, dict) or not isinstance(request.get("op"), str) or "args" not in request:
             return [self._error(None, "60012", f"Invalid request: {text}")]
         return self._request(request, now)
+
+    def heard(self, kind: str, payload: bytes, now: int) -> list[Reply]:
+        return []
+
+    def spelled(self, frame: Frame) -> str:
+        return frame.text
 
     def sent(self, now: int) -> None:
         self._pushed = now
