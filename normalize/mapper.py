@@ -25,6 +25,8 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     follows; null where the venue does not tell. A quantity of zero, however spelt, deletes its level. `checksum` is
     the venue's own over the book after this change, null where there is none (or where it is dead). `asked` is how
     many levels a side were asked for, of a snapshot by REST: fewer in the answer mean that the book has no more.
+    `cut` is how many levels a side a channel of nothing but snapshots has (OKX `books5`, Binance `depth20`), null for
+    a full book: where one connection carries both, the small snapshots must not replace the full book.
     """
 
     instrument: Instrument
@@ -37,6 +39,7 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     time: int | None = None
     checksum: int | None = None
     asked: int | None = None
+    cut: int | None = None
 
 
 class BookRule(Protocol):

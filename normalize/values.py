@@ -4,12 +4,14 @@ import re
 
 from pipeline.errors import DecodeError
 
+MICROSECOND = 1_000
 MILLISECOND = 1_000_000
 DAY = 86_400_000_000_000
 OLDEST, NEWEST = 400 * DAY, DAY
 """How far an event may lie before and after its arrival."""
 
 _PLAIN = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?")
+_MICROSECONDS_FROM = 10**14
 _WHOLE = re.compile(r"[0-9]{1,18}")
 
 
@@ -18,6 +20,23 @@ def positive(text: str, what: str) -> str:
     if not _PLAIN.fullmatch(text) or not text.strip("0."):
         raise DecodeError(f"{what} is not a decimal above zero", repr(text[:80]))
     return text
+
+
+def decimal(text: str, what: str) -> str:
+    """The text, if it is a finite decimal, zero or above, in plain notation. Raises DecodeError."""
+    if not _PLAIN.fullmatch(text):
+        raise DecodeError(f"{what} is not a decimal", repr(text[:80]))
+    return text
+
+
+def absent(text: str) -> bool:
+    """Whether a price is not there: venues spell that "" or zero, and nothing is ever traded at zero."""
+    return not text or (not text.strip("0.") and _PLAIN.fullmatch(text) is not None)
+
+
+def price(text: str, what: str) -> str | None:
+    """The price, or None where the venue has none. Raises DecodeError."""
+    return None if absent(text) else positive(text, what)
 
 
 def whole(text: str, what: str) -> int:
@@ -33,6 +52,15 @@ def milliseconds(text: str, what: str) -> int:
     if time >= 9_223_372_036_854:
         raise DecodeError(f"{what} is beyond 64 bits of nanoseconds", repr(text[:80]))
     return time * MILLISECOND
+
+
+def unix(number: int, what: str) -> int:
+    """Unix milliseconds to ns, or microseconds where the number is too large to be milliseconds (they would lie
+    beyond the year 5000). Raises DecodeError."""
+    time = number * (MILLISECOND if number < _MICROSECONDS_FROM else MICROSECOND)
+    if not 0 <= time < 1 << 63:
+        raise DecodeError(f"{what} is beyond 64 bits of nanoseconds", str(number))
+    return time
 
 
 def near(time: int, received: int | None) -> int:

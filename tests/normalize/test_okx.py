@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from normalize.exchanges.okx import Mapper
+from normalize.mapper import Reading
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.records import Instrument
@@ -218,7 +219,7 @@ def test_a_derivative_without_contract_value_is_refused() -> None:
     ],
 )
 def test_control_frames_are_named(text: str, name: str) -> None:
-    assert mapper.read(ws(text), {}) == ((), (), (), name)
+    assert mapper.read(ws(text), {}) == Reading(control=name)
 
 
 @pytest.mark.parametrize(
@@ -231,8 +232,8 @@ def test_what_the_client_sent_is_control(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        (ws({"arg": {"channel": "books"}, "data": []}), "channel books is not collected yet"),
-        (ws({"arg": {"channel": "candle1m"}, "data": [["1"]]}), "channel candle1m is not collected yet"),
+        (ws({"arg": {"channel": "books-rpi"}, "data": []}), "channel books-rpi is not collected yet"),
+        (ws({"arg": {"channel": "candle1D"}, "data": [["1"]]}), "bars of 1D are not collected"),
         (ws("{"), "not JSON"),
         (ws(""), "not JSON"),
         (ws("[1]"), "not a message of OKX"),
