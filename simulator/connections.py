@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import WSMsgType, web
 
-from simulator.dialect import Close, Reply, Session
+from simulator.dialect import Close, Ping, Reply, Session
 
 CLOSE_WAIT = 2.0
 SLOW_READER = Close(4005, "The client is too slow to read")
@@ -90,10 +90,16 @@ class Connection:
                 continue
             if message.type is WSMsgType.PING:
                 await self._ws.pong(message.data)
+                self._answer(self.session.heard("ping", bytes(message.data), clock()))
+            elif message.type is WSMsgType.PONG:
+                self._answer(self.session.heard("pong", bytes(message.data), clock()))
             elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 text = message.data if isinstance(message.data, str) else message.data.decode(errors="replace")
-                for reply in self.session.receive(text, clock()):
-                    self.send(reply)
+                self._answer(self.session.receive(text, clock()))
+
+    def _answer(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            self.send(reply)
 
     async def _write(self, clock: Callable[[], int]) -> None:
         while True:
@@ -103,6 +109,9 @@ class Connection:
             if isinstance(reply, Close):
                 await self._close(reply)
                 return
+            if isinstance(reply, Ping):
+                await self._ws.ping(reply.payload)
+                continue
             await self._ws.send_str(reply)
             self.frames += 1
             self.session.sent(clock())
