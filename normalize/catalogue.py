@@ -2,11 +2,12 @@
 
 import msgspec
 
-from pipeline.records import Instrument, Trade
+from pipeline.records import Instrument, Record
 from pipeline.timeframes import DAY
 
 GONE_AFTER = 7 * DAY
 """A dated contract is forgotten so long after its expiry: its id never comes again."""
+UNLISTED = "not listed yet"
 
 
 class Catalogue:
@@ -31,22 +32,26 @@ class Catalogue:
         self._keep(instrument)
         return instrument
 
-    def know(self, trade: Trade) -> None:
-        """A spot pair traded before any list named it: what its id says is kept, but is not the venue's word."""
-        if trade.instrument in self.instruments:
+    def know(self, found: Record) -> None:
+        """A spot pair met before any list named it: what the mapper says of it (an instrument, or what a record's
+        canonical symbol tells) is kept, but is not the venue's word."""
+        if found.instrument in self.instruments:
             return
-        base, _, quote = trade.instrument.partition("-")
+        if isinstance(found, Instrument):
+            self._keep(msgspec.structs.replace(found, status=UNLISTED))
+            return
+        base, _, quote = found.symbol.partition("-")
         self._keep(
             Instrument(
-                exchange=trade.exchange,
-                market=trade.market,
-                symbol=trade.symbol,
-                instrument=trade.instrument,
+                exchange=found.exchange,
+                market=found.market,
+                symbol=found.symbol,
+                instrument=found.instrument,
                 time=None,
-                received=trade.received,
+                received=found.received,
                 base=base,
                 quote=quote,
-                status="not listed yet",
+                status=UNLISTED,
             )
         )
 

@@ -8,33 +8,10 @@ import msgspec
 from normalize.catalogue import Catalogue
 from normalize.continuity import Continuity
 from normalize.coverage import Connection, Cover, Evidence
+from normalize.latest import Latest, Seen
+from normalize.stream import Stream
 from pipeline.records import Instrument
 from pipeline.steps import Step
-
-MOST_REASONS = 200
-"""Counters by reason or name are kept for so many; further ones count as `other`."""
-
-
-class Stream(msgspec.Struct):
-    """Where the raw stream stands.
-
-    `writer`, `number`: the last entry's `w` and `n`. `now` is stream time: it moves with the frames' own
-    times, only forwards; `received` is the last of them. `time`, `offset`: the exchange's clock at the
-    last clock frame, and minus the host's.
-    """
-
-    writer: int | None = None
-    number: int = 0
-    now: int = 0
-    received: int | None = None
-    time: int | None = None
-    offset: int | None = None
-    uncertainty: int = 0
-    repeated: int = 0
-    stale: int = 0
-    breaks: int = 0
-    dead: dict[str, int] = {}
-    control: dict[str, int] = {}
 
 
 class State:
@@ -48,6 +25,7 @@ class State:
         self.evidence.covers = dict(_fields(saved, b"cover:", Cover))
         self.continuity = dict(_fields(saved, b"continuity:", Continuity))
         self.catalogue = Catalogue(dict(_fields(saved, b"instrument:", Instrument)))
+        self.latest = Latest(dict(_fields(saved, b"latest:", Seen)))
         self.busy = {name for name, state in self.continuity.items() if state.busy}
         self.changed_continuity: set[str] = set()
 
@@ -61,6 +39,7 @@ class State:
         self.catalogue.forget(instrument)
         self.continuity.pop(instrument, None)
         self.evidence.covers.pop(instrument, None)
+        self.latest.forget(instrument)
         self.busy.discard(instrument)
         self.changed_continuity.add(instrument)
         self.evidence.changed_covers.add(instrument)
@@ -73,13 +52,7 @@ class State:
         _save(step, "cover", evidence.changed_covers, evidence.covers.get)
         _save(step, "continuity", self.changed_continuity, self.continuity.get)
         _save(step, "instrument", self.catalogue.changed, self.instruments.get)
-
-
-def count(counters: dict[str, int], name: str) -> None:
-    """One more of `name`, or of `other` when there are too many names."""
-    if name not in counters and len(counters) >= MOST_REASONS:
-        name = "other"
-    counters[name] = counters.get(name, 0) + 1
+        _save(step, "latest", self.latest.changed, self.latest.seen.get)
 
 
 def _decode(value: bytes | None, kind: type[Any]) -> Any:

@@ -103,13 +103,13 @@ def test_repeated_and_stale_entries_are_dropped_and_counted() -> None:
 
 
 def test_undecoded_frames_become_dead_letters_and_the_rest_goes_on() -> None:
-    books = Frame(T0, A, "in", "ws", '{"arg":{"channel":"books","instId":"X"},"data":[]}')
+    others = Frame(T0, A, "in", "ws", '{"arg":{"channel":"option-trades","instId":"X"},"data":[]}')
     broken = Frame(T0, A, "in", "ws", '{"arg"')
     strange = Frame(T0, "clock", "in", "clock", "{}")
-    played = run(*started(books, broken, strange, data(fill(5, 1), fill(6, 1, px="x"), fill(7, 1), at=1.1)))
+    played = run(*started(others, broken, strange, data(fill(5, 1), fill(6, 1, px="x"), fill(7, 1), at=1.1)))
     letters = played.stream("dead")
     assert [letter["reason"] for letter in letters] == [
-        "channel books is not collected yet",
+        "channel option-trades is not collected yet",
         "not JSON",
         "not a clock frame of ours",
         "px is not a decimal above zero",

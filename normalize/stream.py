@@ -1,0 +1,69 @@
+"""Where a raw stream stands: which of its entries are new, and what time it is in it. Pure."""
+
+from typing import Literal
+
+import msgspec
+
+from pipeline.frames import Frame, RawEntry
+
+MOST_REASONS = 200
+"""Counters by reason or name are kept for so many; further ones count as `other`."""
+
+Arrival = Literal["next", "lost", "writer", "stale", "repeated"]
+"""What an entry is: the next one, the first after some that were lost, another writer's first; or not new."""
+
+
+class Stream(msgspec.Struct):
+    """`entry`: id of the last entry of the stream that was looked at; `writer`, `number`: `w` and `n` of the last one
+    that was new. `now` is stream time: it moves with the frames' own times, only forwards; `received` is the last of
+    them. `time`, `offset`: the exchange's clock at the last clock frame, and minus the host's.
+    """
+
+    entry: str = "0-0"
+    writer: int | None = None
+    number: int = 0
+    now: int = 0
+    received: int | None = None
+    time: int | None = None
+    offset: int | None = None
+    uncertainty: int = 0
+    repeated: int = 0
+    stale: int = 0
+    breaks: int = 0
+    dead: dict[str, int] = {}
+    control: dict[str, int] = {}
+
+    def admit(self, raw: RawEntry) -> Arrival:
+        """Takes the entry's place in the order of its writer."""
+        if self.writer is not None and raw.w < self.writer:
+            self.stale += 1
+            return "stale"
+        if raw.w == self.writer and raw.n <= self.number:
+            self.repeated += 1
+            return "repeated"
+        arrival: Arrival = "next"
+        if self.writer is not None and raw.w > self.writer:
+            arrival = "writer"
+        elif self.writer is not None and raw.n > self.number + 1:
+            self.breaks += 1
+            arrival = "lost"
+        self.writer, self.number = raw.w, raw.n
+        return arrival
+
+    def take_over(self) -> None:
+        """Another host's clock: durations go on from its first frame."""
+        self.received = None
+
+    def advance(self, frame: Frame) -> int:
+        """Moves stream time to the frame; the host's time at which it came in."""
+        received = self.received or 0 if frame.ts is None else frame.ts
+        self.now += max(0, received - (received if self.received is None else self.received))
+        self.received = max(received, self.received or 0)
+        return received
+
+
+def count(counters: dict[str, int], name: str) -> None:
+    """One more of `name`, or of `other` when there are too many names."""
+    if name not in counters and len(counters) >= MOST_REASONS:
+        name = "other"
+    counters[name] = counters.get(name, 0) + 1

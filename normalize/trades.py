@@ -1,0 +1,92 @@
+"""The trades of one partition: passed once each, with the coverage and the gaps that aggregate needs beside them.
+
+Order inside `md:trade:{p}` is the law for aggregate: trades as they came, the coverage they prove
+behind them, gaps before the clock that found them.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from normalize import ledger
+from normalize.continuity import Continuity, Outcome
+from normalize.coverage import Change, Connection
+from normalize.outlet import Outlet
+from normalize.state import State
+from pipeline.errors import DecodeError
+from pipeline.frames import Frame
+from pipeline.records import CandleSettings, Trade, encode
+
+
+class Trades:
+    """Decides over `state`, writes to `outlet`. `candles` is for instruments of which no subscription frame tells
+    settings: recordings."""
+
+    def __init__(self, state: State, outlet: Outlet, candles: CandleSettings | None) -> None:
+        self._state = state
+        self._outlet = outlet
+        self._candles = candles
+
+    def take(self, trades: Sequence[Trade], frame: Frame, received: int, connection: Connection | None) -> None:
+        """The trades of one frame; `connection` is the one that proves they are seen, none for an answer by REST."""
+        state = self._state
+        newest: dict[str, int] = {}
+        for trade in trades:
+            name = trade.instrument
+            state.catalogue.know(trade)
+            seen = state.continuity.setdefault(name, Continuity())
+            listed = state.instruments[name].listed
+            opened = self._opened(connection, seen) if connection else received
+            self._took(name, seen.take(trade, state.stream.now, opened, listed), received, frame.conn)
+            newest[name] = max(newest.get(name, 0), trade.time or received)
+        for name, time in newest.items():
+            begun = state.continuity[name].next is not None
+            change = state.evidence.data(frame.conn, name, received, time, begun) if connection else None
+            self.covered([change] if change else [], received)
+
+    def look_after(self, now: int, received: int) -> None:
+        """What only time does: young holes become gaps, the ledger hears of fills, held trades expire."""
+        state = self._state
+        for name in sorted(state.busy):
+            seen = state.continuity[name]
+            held = len(seen.held)
+            expired = seen.expire(now)
+            if len(seen.held) != held:
+                self._took(name, expired, received, None)
+            for hole in seen.changed_holes(now):
+                self._outlet.tell(ledger.gap(state.instruments[name], hole, state.stream.time, received))
+                state.changed_continuity.add(name)
+            if not seen.busy:
+                state.busy.discard(name)
+
+    def give_up(self, received: int) -> None:
+        """No frame will come any more: held trades go."""
+        for name in sorted(self._state.busy):
+            self._took(name, self._state.continuity[name].give_up(), received, None)
+
+    def covered(self, changes: Iterable[Change], received: int) -> None:
+        """Writes what is covered from now on, and what not."""
+        for change in changes:
+            instrument = self._state.instruments.get(change.instrument)
+            if instrument is None:
+                continue
+            candles = self._state.evidence.covers[change.instrument].candles or self._candles
+            self._outlet.control("coverage", encode(ledger.coverage(instrument, change, candles, received)))
+
+    def _opened(self, connection: Connection, seen: Continuity) -> int:
+        """The exchange's time at which the connection opened. While the difference of the clocks is not known, a host
+        ahead would take live trades for replayed ones for as long: only the first may be one."""
+        evidence = self._state.evidence
+        return 0 if evidence.offset is None and seen.early else evidence.exchange_time(connection.opened)
+
+    def _took(self, name: str, outcome: Outcome, received: int, connection: str | None) -> None:
+        """Writes what continuity decided."""
+        seen = self._state.continuity[name]
+        self._state.changed_continuity.add(name)
+        if outcome.epoch is not None:
+            instrument, time = self._state.instruments[name], self._state.stream.time
+            self._outlet.tell(ledger.epoch(instrument, outcome.epoch, time, received))
+        for trade in outcome.passed:
+            self._outlet.emit("trade", trade, newest=trade.epoch == seen.epoch and trade.time == seen.newest)
+        for reason, trade in outcome.buried:
+            self._outlet.bury(DecodeError(reason, trade.id), encode(trade).decode(), trade.received, connection)
+        if seen.busy:
+            self._state.busy.add(name)
