@@ -71,7 +71,19 @@ def test_trades_and_candles_of_a_recording(tmp_path: Path) -> None:
     assert (inner["quality"], Decimal(inner["volume"])) == ("complete", Decimal("0.25") * 120)
     assert candles[-1]["quality"] == "partial"
     assert sorted(path.name for path in out.iterdir()) == [
-        f"{kind}.jsonl" for kind in ("candle", "coverage", "dead", "gap", "instrument", "trade")
+        f"{kind}.jsonl"
+        for kind in (
+            "candle",
+            "coverage",
+            "dead",
+            "gap",
+            "instrument",
+            "kline",
+            "orderbook",
+            "quote",
+            "ticker",
+            "trade",
+        )
     ]
 
 
@@ -94,7 +106,7 @@ def test_losses_and_duplicates_are_accounted(tmp_path: Path) -> None:
 
 def test_one_bad_line_stops_nothing_and_is_named_with_its_place(tmp_path: Path) -> None:
     frames = list(session(last=20))
-    books = msgspec.structs.replace(frames[0], data='{"arg":{"channel":"books","instId":"X"},"data":[]}')
+    books = msgspec.structs.replace(frames[0], data='{"arg":{"channel":"mark-price","instId":"X"},"data":[]}')
     broken = msgspec.structs.replace(frames[0], data="{")
     elsewhere = msgspec.structs.replace(frames[0], conn="wss://feed.example.com/ws")
     file = record(tmp_path / "okx.jsonl", [*frames[:5], books], b"not json\n", b'{"ts":1}\n', b"\xff\xfe\n")
@@ -104,7 +116,7 @@ def test_one_bad_line_stops_nothing_and_is_named_with_its_place(tmp_path: Path) 
     found = summary(result)
     assert found["trades"] == 20
     assert found["undecoded"] == {
-        "channel books is not collected yet": {"count": 2, "first": f"{file}:6"},
+        "channel mark-price is not collected yet": {"count": 2, "first": f"{file}:6"},
         "line is not a frame": {"count": 3, "first": f"{file}:7"},
         "not JSON": {"count": 1, "first": f"{other}:1"},
     }
