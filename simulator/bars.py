@@ -120,6 +120,20 @@ class Series:
                 opened[start] = _copy(part, start)
         return _dense(opened, close, range(first + -(first + shift) % width, until + 1, width))
 
+    def total(self, first: int, until: int) -> Bar | None:
+        """One bar of all minutes that open in [`first`, `until`) ms; None when nothing traded in them."""
+        total: Bar | None = None
+        for minute in reversed(self._minutes.values()):
+            if minute.opened < first:
+                break
+            if minute.opened < until:
+                total = _before(minute, total)
+        return total
+
+    def close_before(self, time: int) -> int | None:
+        """The last price (ticks) of the minutes that open before `time` (ms)."""
+        return next((bar.close for bar in reversed(self._minutes.values()) if bar.opened < time), None)
+
     def _parts(self, width: int) -> Iterable[Bar]:
         return (self._seconds if width < MINUTE_MS else self._minutes).values()
 
@@ -128,6 +142,13 @@ def _copy(bar: Bar, opened: int) -> Bar:
     copied = Bar(opened, bar.open)
     copied.merge(bar)
     return copied
+
+
+def _before(minute: Bar, later: Bar | None) -> Bar:
+    joined = _copy(minute, minute.opened)
+    if later is not None:
+        joined.merge(later)
+    return joined
 
 
 def _dense(opened: dict[int, Bar], close: int | None, windows: range) -> list[Bar]:

@@ -17,8 +17,8 @@ class Change(msgspec.Struct, frozen=True):
 class Depth:
     """The best `limit` levels a side (all without it) of a book, at `version`: the last one told of.
 
-    A level that better ones push out of the window is not told of, as a client trims its own; one that comes
-    (back) into the window is.
+    A level that better ones push out of the window is told as gone, as OKX does (recordings of full books never
+    grow beyond 400 levels); one that comes (back) into the window is told though it did not change.
     """
 
     def __init__(self, book: Book, limit: int | None = None) -> None:
@@ -51,19 +51,21 @@ class Depth:
         sign = 1 if told is self._asks else -1
         size = len(true.keys) if self._limit is None else min(self._limit, len(true.keys))
         worst = true.keys[size - 1] if size else 0
-        news = []
+        news: dict[int, int] = {}
         for ticks, lots in changed:
-            if (not lots or sign * ticks <= worst) and told.put(sign * ticks, lots):
-                news.append((ticks, lots))
+            key = sign * ticks
+            kept = lots if key <= worst else 0
+            if told.put(key, kept):
+                news[key] = kept
         while told.keys and told.keys[-1] > worst:
+            news[told.keys[-1]] = 0
             told.put(told.keys[-1], 0)
-        for place in range(size - 1, -1, -1):
+        for key in reversed(true.keys[:size]) if len(told.keys) < size else ():
+            if told.put(key, true.lots[key]):
+                news[key] = true.lots[key]
             if len(told.keys) == size:
-                return news
-            # It did not change: better levels left, and it came into the window.
-            if told.put(true.keys[place], true.lots[true.keys[place]]):
-                news.append((abs(true.keys[place]), true.lots[true.keys[place]]))
-        return news
+                break
+        return [(abs(key), news[key]) for key in sorted(news)]
 
 
 def _copy(ladder: Ladder, limit: int | None) -> Ladder:

@@ -309,8 +309,9 @@ class Simulator:
 
     def _log_connection(self, event: Literal["opened", "closed"], name: str, connection: Connection) -> None:
         if self._truth is not None:
-            instruments = tuple(sorted({instrument for _, instrument in connection.session.topics}))
-            self._truth.connection(ConnectionChange(self.now(), event, name, connection.path, instruments))
+            topics = tuple(sorted(connection.session.topics))
+            traded = tuple(sorted({instrument for channel, instrument in topics if "trade" in channel.lower()}))
+            self._truth.connection(ConnectionChange(self.now(), event, name, connection.path, traded, topics))
 
     def _log_fault(self, name: str, details: dict[str, Any]) -> None:
         if self._truth is not None:

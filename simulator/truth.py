@@ -45,13 +45,15 @@ class TrueFill(msgspec.Struct, frozen=True, gc=False):
 class ConnectionChange(msgspec.Struct, frozen=True):
     """One line of the connection log: a connection was accepted or is gone, as the exchange saw it at `time` (ns).
 
-    `instruments` are what it was subscribed to when it ended; empty in `opened`."""
+    `topics` are the channels and instruments it was subscribed to when it ended, `instruments` those whose trades it
+    carried; both empty in `opened`."""
 
     time: int
     event: Literal["opened", "closed"]
     connection: str
     path: str
     instruments: tuple[str, ...] = ()
+    topics: tuple[tuple[str, str], ...] = ()
 
 
 class TruthLog:

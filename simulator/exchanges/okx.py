@@ -11,9 +11,10 @@ from simulator.dialect import BookView, Close, Dialect, Frame, Reply, Response, 
 from simulator.faults import Spells
 from simulator.limits import Allowance
 from simulator.listings import Listing
-from simulator.market import MILLISECOND, SECOND, Market, Order
+from simulator.market import SECOND, Market, Order
+from simulator.pushes.okx import Channels
 from simulator.rest.okx import Rest
-from simulator.rows.okx import BARS, bar_rows, data_frame, dump, fill_row, instrument_id, merged_row, trades, trades_all
+from simulator.rows.okx import BARS, INST_TYPES, Numbers, arg_of, dump, instrument_id, trades, trades_all
 from simulator.tape import Tape
 
 HOUR = 3600 * SECOND
@@ -25,10 +26,12 @@ CONNECTS_A_SECOND = 3
 PUBLIC = "/ws/v5/public"
 BUSINESS = "/ws/v5/business"
 CHANNELS: dict[str, str] = {
-    "trades": PUBLIC,
+    **dict.fromkeys(("trades", "books", "books5", "bbo-tbt", "tickers", "instruments"), PUBLIC),
     "trades-all": BUSINESS,
     **{f"candle{bar}": BUSINESS for bar in BARS},
 }
+FOR_VIPS = ("books-l2-tbt", "books50-l2-tbt")
+"""On /public, after a login and with a fee tier only."""
 
 
 __all__ = ["Okx", "OkxSession", "dialect", "instrument_id", "lists"]
@@ -58,8 +61,10 @@ class Okx:
         self.tape = Tape(market, {symbol: instrument_id(pit.listing) for symbol, pit in market.pits.items()})
         self.requests_an_hour = int(REQUESTS_AN_HOUR * limits)
         self._connects = Allowance(int(CONNECTS_A_SECOND * limits), SECOND)
-        self._rest = Rest(self.tape, spells, limits)
-        self._pushed: dict[Topic, tuple[int, list[str]]] = {}
+        numbers = Numbers()
+        self._rest = Rest(self.tape, spells, limits, numbers)
+        self._numbers = numbers
+        self._channels = Channels(self.tape, numbers, market.start)
         self._opened = 0
 
     def instrument(self, symbol: str) -> str:
@@ -88,51 +93,43 @@ class Okx:
         if ("trades-all", instrument) in wanted:
             frames += trades_all(instrument, order)
         if ("trades", instrument) in wanted:
-            frames += trades(instrument, order)
+            frames += trades(
+                instrument, order, self._numbers.of(instrument, self.tape.instruments[instrument].book.version)
+            )
         return frames
 
     def due(self, wanted: Iterable[Topic], now: int, flush: bool = False) -> list[Frame]:
-        """Bars: the open one at most once a second when it changed, and each closed one once with confirm 1."""
-        frames: list[Frame] = []
-        for topic in wanted:
-            if not topic[0].startswith("candle"):
-                continue
-            pushed, last = self._pushed.get(topic, (0, []))
-            if now - pushed < SECOND and not _ended(topic, last, now):
-                continue
-            first = int(last[0]) if last else now // MILLISECOND
-            rows = [row for row in bar_rows(self.tape, topic, first, now) if row != last]
-            if rows:
-                self._pushed[topic] = (now, rows[-1])
-            frames += [Frame(topic, data_frame(topic, [row])) for row in rows]
-        return frames
+        return self._channels.due(wanted, now, flush)
 
     def books(self, depth: int | None) -> dict[str, BookView]:
-        return {}
+        return self._channels.views(depth)
 
     def reset(self, instrument: str) -> None:
-        return
+        self._numbers.reset(instrument, self.tape.instruments[instrument].book.version)
 
-    def last(self, topic: Topic, now: int) -> str | None:
-        """What a new subscription is sent at once: the last known trade, however old, or the open bar."""
-        pit = self.tape.pit(topic[1])
-        if pit is None or not pit.fills:
-            return None
-        if topic[0] == "trades-all":
-            return data_frame(topic, [fill_row(topic[1], pit.fills[-1])])
-        if topic[0] == "trades":
-            return data_frame(topic, [merged_row(topic[1], [pit.fills[-1]])])
-        return data_frame(topic, bar_rows(self.tape, topic, now // MILLISECOND, now)[-1:])
+    def names(self, channel: str, name: str) -> bool:
+        """Is there such an instrument, or type of instruments, for this channel?"""
+        return name in INST_TYPES.values() if channel == "instruments" else self.tape.pit(name) is not None
+
+    def first(self, topic: Topic, now: int) -> list[str]:
+        """What a new subscription is sent at once."""
+        return self._channels.first(topic, now)
 
     def corrupt(self, frame: Frame, variant: str) -> str:
         if variant == "broken":
             return frame.text[: len(frame.text) // 2]
         message = json.loads(frame.text)
         for row in message["data"]:
-            if variant == "types":
-                row["px"], row["tradeId"] = [row["px"]], {"id": row["tradeId"]}
-            else:
-                del row["px"]
+            # A bar is a list; a trade's price, a ticker's last and a book's asks are what cannot be done without.
+            name: Any = (
+                1 if isinstance(row, list) else next(name for name in ("px", "last", "asks", "instId") if name in row)
+            )
+            if variant == "missing":
+                del row[name]
+                continue
+            row[name] = [row[name]]
+            if "tradeId" in row:
+                row["tradeId"] = {"id": row["tradeId"]}
         return dump(message)
 
 
@@ -201,25 +198,28 @@ class OkxSession:
             if error is not None:
                 replies.append(error)
             elif not refused:
-                replies += self._take(identity, op, (arg["channel"], arg["instId"]), now)
+                replies += self._take(identity, op, _topic(arg), now)
         return replies
 
     def _refusal(self, identity: str | None, arg: dict[str, str], now: int) -> str | None:
-        channel, instrument = arg["channel"], arg.get("instId", "")
-        path = CHANNELS.get(channel)
+        channel, instrument = _topic(arg)
+        path = PUBLIC if channel in FOR_VIPS else CHANNELS.get(channel)
         if path == BUSINESS and self._path == PUBLIC:
             message = "This channel has been migrated to the '/business' URL. Please subscribe using the new URL."
             return self._error(identity, "64001", message)
         if path == PUBLIC and self._path == BUSINESS:
             return self._error(identity, "64002", "This channel is not available at the '/business' URL.")
-        if path and self._okx.tape.pit(instrument) and not self._okx.spells.refuses(instrument, now):
+        if channel in FOR_VIPS:
+            message = f"The trading fee tier of this account does not allow channel:{channel}."
+            return self._error(identity, "64003", message)
+        if path and self._okx.names(channel, instrument) and not self._okx.spells.refuses(instrument, now):
             return None
-        where = f"channel:{channel}" + (f",instId:{instrument}" if instrument else "")
+        name = "instType" if channel == "instruments" else "instId"
+        where = f"channel:{channel}" + (f",{name}:{instrument}" if instrument else "")
         return self._error(identity, "60018", f"Subscribe failed, wrong URL or {where} doesn't exist.")
 
     def _take(self, identity: str | None, op: str, topic: Topic, now: int) -> list[Reply]:
-        arg = {"channel": topic[0], "instId": topic[1]}
-        ack = dump(_with_id(identity, {"event": op, "arg": arg, "connId": self.name}))
+        ack = dump(_with_id(identity, {"event": op, "arg": arg_of(topic), "connId": self.name}))
         if op == "unsubscribe":
             self.topics.discard(topic)
             self._subscribed.discard(topic)
@@ -233,8 +233,7 @@ class OkxSession:
             self.topics.discard(topic)
             return [ack]
         self.topics.add(topic)
-        last = self._okx.last(topic, now)
-        return [ack] if last is None else [ack, last]
+        return [ack, *self._okx.first(topic, now)]
 
     def _error(self, identity: str | None, code: str, message: str) -> str:
         return dump(_with_id(identity, {"event": "error", "code": code, "msg": message, "connId": self.name}))
@@ -252,6 +251,5 @@ def _is_arg(arg: object) -> bool:
     return isinstance(arg, dict) and "channel" in arg and all(isinstance(value, str) for value in arg.values())
 
 
-def _ended(topic: Topic, last: list[str], now: int) -> bool:
-    width = BARS[topic[0].removeprefix("candle")][0]
-    return bool(last) and last[-1] == "0" and int(last[0]) + width <= now // MILLISECOND
+def _topic(arg: dict[str, str]) -> Topic:
+    return arg["channel"], arg.get("instType" if arg["channel"] == "instruments" else "instId", "")

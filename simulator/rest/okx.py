@@ -1,4 +1,4 @@
-"""OKX's REST endpoints: time, instruments, trades, candles. Strict, sans-I/O.
+"""OKX's REST endpoints: time, instruments, trades, books, tickers, candles. Strict, sans-I/O.
 
 Errors carry the envelope {"code", "msg", "data": []} with the HTTP status OKX gives them.
 """
@@ -10,10 +10,23 @@ from simulator.dialect import Response
 from simulator.faults import Spells
 from simulator.limits import Allowance
 from simulator.market import MILLISECOND, SECOND, Fill, Pit
-from simulator.rows.okx import BARS, INST_TYPES, bar_rows, dump, fill_row, instrument_row, ms
+from simulator.rows.okx import (
+    BARS,
+    INST_TYPES,
+    Numbers,
+    bar_rows,
+    book_row,
+    dump,
+    fill_row,
+    instrument_row,
+    ms,
+    ticker_row,
+)
 from simulator.tape import Tape
 
 INSTRUMENTS = "/api/v5/public/instruments"
+LEVELS = 400
+REFRESHED = 50 * MILLISECOND
 
 
 class _Refused(Exception):
@@ -27,8 +40,10 @@ class _Refused(Exception):
 class Rest:
     """The GET endpoints. Errors carry the envelope {"code","msg","data":[]}."""
 
-    def __init__(self, tape: Tape, spells: Spells, limits: float) -> None:
+    def __init__(self, tape: Tape, spells: Spells, limits: float, numbers: Numbers) -> None:
         self._tape = tape
+        self._numbers = numbers
+        self._cached: dict[str, tuple[int, dict[str, Any]]] = {}
         self._spells = spells
         routes: dict[str, tuple[int, Callable[[Mapping[str, str], int], list[Any]]]] = {
             # Requests per 2 s and address; instruments per address and instType.
@@ -36,6 +51,9 @@ class Rest:
             INSTRUMENTS: (20, self._instruments),
             "/api/v5/market/trades": (100, self._trades),
             "/api/v5/market/history-trades": (20, self._history_trades),
+            "/api/v5/market/books": (40, self._books),
+            "/api/v5/market/ticker": (20, self._ticker),
+            "/api/v5/market/tickers": (20, self._tickers),
             "/api/v5/market/candles": (40, self._candles),
             "/api/v5/market/history-candles": (20, self._candles),
         }
@@ -109,6 +127,34 @@ class Rest:
             if fits(fill):
                 rows.append(fill_row(instrument, fill))
         return rows
+
+    def _books(self, query: Mapping[str, str], now: int) -> list[Any]:
+        """The best `sz` levels (1 without it, at most 400), from a cache refreshed every 50 ms."""
+        instrument, pit = self._listed(query)
+        depth = _number(query, "sz", 1, LEVELS)
+        time, row = self._cached.get(instrument, (0, {}))
+        if now - time >= REFRESHED:
+            book = pit.book.snapshot(now, LEVELS)
+            number = self._numbers.of(instrument, book.version)
+            row = {**book_row(pit.listing, book.bids, book.asks), "ts": ms(now), "seqId": number}
+            self._cached[instrument] = (now, row)
+        return [{**row, "asks": row["asks"][:depth], "bids": row["bids"][:depth]}]
+
+    def _ticker(self, query: Mapping[str, str], now: int) -> list[Any]:
+        instrument, _ = self._listed(query)
+        return [ticker_row(self._tape, instrument, now)]
+
+    def _tickers(self, query: Mapping[str, str], now: int) -> list[Any]:
+        kind = _required(query, "instType")
+        if kind not in INST_TYPES.values():
+            raise _Refused(400, "51000", "Parameter instType error")
+        family = query.get("instFamily")
+        rows = [instrument_row(pit, place) for place, pit in enumerate(self._tape.pits)]
+        return [
+            ticker_row(self._tape, row["instId"], now)
+            for row in rows
+            if row["instType"] == kind and family in (None, row["instFamily"])
+        ]
 
     def _candles(self, query: Mapping[str, str], now: int) -> list[Any]:
         """Newest first; `after` older than, `before` newer than an opening time in ms."""

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
+from zlib import crc32
 
 from simulator.bars import Bar
+from simulator.book import Level
 from simulator.dialect import Frame, Topic
 from simulator.listings import Listing
 from simulator.market import MILLISECOND, Fill, Order, Pit, spell
@@ -45,9 +47,83 @@ def ms(time: int) -> str:
     return str(time // MILLISECOND)
 
 
-def data_frame(topic: Topic, rows: Sequence[Any]) -> str:
-    """One push of `rows`."""
-    return dump({"arg": {"channel": topic[0], "instId": topic[1]}, "data": rows})
+class Numbers:
+    """The numbers (`seqId`) of books: they rise with the version of the book, never by one, until a reset."""
+
+    def __init__(self) -> None:
+        self._epochs: dict[str, list[tuple[int, int]]] = {}
+
+    def of(self, instrument: str, version: int) -> int:
+        """The number of a version of the instrument's book."""
+        epochs = self._epochs.setdefault(instrument, [(0, 10**9 + crc32(instrument.encode()))])
+        since, first = next(epoch for epoch in reversed(epochs) if epoch[0] <= version)
+        return first + 7 * (version - since) + version % 3
+
+    def reset(self, instrument: str, version: int) -> None:
+        """Number anew from small figures what comes after `version`."""
+        self.of(instrument, version)
+        self._epochs[instrument].append((version + 1, 11))
+
+
+def arg_of(topic: Topic) -> dict[str, str]:
+    """The `arg` of a topic: the `instruments` channel is by type, all others by instrument."""
+    return {"channel": topic[0], "instType" if topic[0] == "instruments" else "instId": topic[1]}
+
+
+def data_frame(topic: Topic, rows: Sequence[Any], action: str | None = None) -> str:
+    """One push of `rows`; `action` (snapshot, update) for incremental books."""
+    return dump({"arg": arg_of(topic), **({} if action is None else {"action": action}), "data": rows})
+
+
+def book_row(listing: Listing, bids: Sequence[Level], asks: Sequence[Level]) -> dict[str, Any]:
+    """Both sides, each level [price, size, "0" (deprecated), orders]; sizes of derivatives in contracts."""
+    return {"asks": _levels(listing, asks), "bids": _levels(listing, bids)}
+
+
+def _levels(listing: Listing, levels: Sequence[Level]) -> list[list[str]]:
+    # How many orders make up a level is nobody's secret here: its lots decide, so that all channels agree.
+    return [
+        [spell(ticks, listing.tick), spell(lots, listing.lot), "0", str(1 + lots % 9) if lots else "0"]
+        for ticks, lots in levels
+    ]
+
+
+def ticker_row(tape: Tape, instrument: str, now: int) -> dict[str, Any]:
+    """The whole ticker; "" where there is nothing to tell (no fill yet, an empty side)."""
+    pit = tape.instruments[instrument]
+    listing = pit.listing
+    day = tape.day(instrument, now // MILLISECOND)
+    (ask, ask_size), (bid, bid_size) = (_best(listing, pit.book.side(side, 1)) for side in ("ask", "bid"))
+    row = {
+        "instType": INST_TYPES[listing.market],
+        "instId": instrument,
+        "last": "" if day is None else spell(day.bar.close, listing.tick),
+        "lastSz": pit.fills[-1].size if pit.fills else "0",
+        "askPx": ask,
+        "askSz": ask_size,
+        "bidPx": bid,
+        "bidSz": bid_size,
+    }
+    if day is None:
+        names = ("open24h", "high24h", "low24h", "volCcy24h", "vol24h", "sodUtc0", "sodUtc8")
+        return {**row, **dict.fromkeys(names, ""), "ts": ms(now)}
+    volume, currency, _ = amounts(listing, day.bar)
+    prices = {"open24h": day.bar.open, "high24h": day.bar.high, "low24h": day.bar.low}
+    opened = {"sodUtc0": day.utc0, "sodUtc8": day.utc8}
+    return {
+        **row,
+        **{name: spell(ticks, listing.tick) for name, ticks in prices.items()},
+        "volCcy24h": spell(1, currency),
+        "vol24h": spell(1, volume),
+        **{name: spell(ticks, listing.tick) for name, ticks in opened.items()},
+        "ts": ms(now),
+    }
+
+
+def _best(listing: Listing, levels: Sequence[Level]) -> tuple[str, str]:
+    if not levels:
+        return "", ""
+    return spell(levels[0][0], listing.tick), spell(levels[0][1], listing.lot)
 
 
 def fill_row(instrument: str, fill: Fill) -> dict[str, str]:
@@ -71,22 +147,22 @@ def trades_all(instrument: str, order: Order) -> list[Frame]:
     return [Frame(topic, data_frame(topic, [fill_row(instrument, fill)]), (fill.sequence,)) for fill in order]
 
 
-def trades(instrument: str, order: Order) -> list[Frame]:
-    """The fills of one taker order at one price merged into one element, a frame each."""
+def trades(instrument: str, order: Order, number: int) -> list[Frame]:
+    """The fills of one taker order at one price merged into one element, a frame each; `number`: the book's."""
     topic = ("trades", instrument)
     frames = []
     for _, group in groupby(order, key=lambda fill: fill.ticks):
         fills = list(group)
         ids = tuple(fill.sequence for fill in fills)
-        frames.append(Frame(topic, data_frame(topic, [merged_row(instrument, fills)]), ids))
+        frames.append(Frame(topic, data_frame(topic, [merged_row(instrument, fills, number)]), ids))
     return frames
 
 
-def merged_row(instrument: str, fills: list[Fill]) -> dict[str, Any]:
+def merged_row(instrument: str, fills: list[Fill], number: int) -> dict[str, Any]:
     row: dict[str, Any] = fill_row(instrument, fills[-1])
     row["sz"] = format(sum(Decimal(fill.size) for fill in fills), "f")
-    # seqId is shared with the books of the instrument; it rises, but not by one.
-    return {**row, "count": str(len(fills)), "seqId": fills[-1].sequence * 7}
+    # seqId is shared with the books of the instrument; several trades may have the same.
+    return {**row, "count": str(len(fills)), "seqId": number}
 
 
 def bar_rows(tape: Tape, topic: Topic, first: int, now: int) -> list[list[str]]:
@@ -101,21 +177,23 @@ def bar_rows(tape: Tape, topic: Topic, first: int, now: int) -> list[list[str]]:
 
 
 def bar_row(listing: Listing, bar: Bar, ended: bool) -> list[str]:
-    """[ts, o, h, l, c, vol, volCcy, volCcyQuote, confirm]: volCcy is quote for spot, base for derivatives."""
+    """[ts, o, h, l, c, vol, volCcy, volCcyQuote, confirm]."""
+    prices = [spell(ticks, listing.tick) for ticks in (bar.open, bar.high, bar.low, bar.close)]
+    volumes = [spell(1, amount) for amount in amounts(listing, bar)]
+    return [str(bar.opened), *prices, *volumes, "1" if ended else "0"]
+
+
+def amounts(listing: Listing, bar: Bar) -> tuple[Decimal, Decimal, Decimal]:
+    """(vol, volCcy, volCcyQuote): volCcy is quote for spot, base for derivatives."""
     volume = listing.lot * bar.lots
     turnover = listing.tick * listing.lot * bar.turnover
     if listing.face is None:
-        currency = quote = turnover
-    elif listing.contract == "inverse":
-        face = listing.face * listing.multiplier * listing.lot
-        currency = (face * bar.reciprocal / listing.tick).quantize(Decimal("1e-8"))
-        quote = face * bar.lots
-    else:
-        face = listing.face * listing.multiplier
-        currency, quote = volume * face, turnover * face
-    prices = [spell(ticks, listing.tick) for ticks in (bar.open, bar.high, bar.low, bar.close)]
-    amounts = [spell(1, amount) for amount in (volume, currency, quote)]
-    return [str(bar.opened), *prices, *amounts, "1" if ended else "0"]
+        return volume, turnover, turnover
+    face = listing.face * listing.multiplier
+    if listing.contract == "inverse":
+        base = (face * listing.lot * bar.reciprocal / listing.tick).quantize(Decimal("1e-8"))
+        return volume, base, face * listing.lot * bar.lots
+    return volume, volume * face, turnover * face
 
 
 def instrument_row(pit: Pit, place: int) -> dict[str, Any]:
