@@ -14,20 +14,59 @@ class Budget:
     requests take equally long to get there."""
 
     def __init__(self, rate: Rate, slack: int = SLACK) -> None:
-        self._rate = Rate(rate.count, rate.period + slack)
-        self._taken: deque[int] = deque()
+        self.rate = rate
+        self.held = 0
+        """Nothing goes out before this time."""
+        self._period = rate.period + slack
+        self._taken: deque[tuple[int, int]] = deque()
 
-    def reserve(self, now: int) -> int:
-        """Takes the next free place; the answer says when it is (ns, `now` or later)."""
-        place = now
-        if len(self._taken) >= self._rate.count:
-            place = max(now, self._taken.popleft() + self._rate.period)
-        self._taken.append(place)
+    def reserve(self, now: int, cost: int = 1, share: float = 1.0) -> int:
+        """Takes the next free place; the answer says when it is (ns, `now` or later).
+
+        `share`: how much of the allowance this caller may use together with all others; the rest is kept for those
+        that come with more.
+        """
+        place = self.next(now, cost, share)
+        self._take(place, cost)
         return place
+
+    def next(self, now: int, cost: int = 1, share: float = 1.0) -> int:
+        """When the next free place is; takes nothing."""
+        self._forget(now)
+        limit = max(cost, int(self.rate.count * share))
+        place = max(now, self.held)
+        ends = iter([at + self._period for at, _ in self._taken])
+        while self._around(place) + cost > limit:
+            place = max(place, next(ends))
+        return place
+
+    def used(self, now: int) -> int:
+        """How much of the allowance is taken now, and for later."""
+        self._forget(now)
+        return sum(cost for _, cost in self._taken)
+
+    def told(self, used: int, now: int) -> None:
+        """The exchange counts `used`: more than we do when others share our address."""
+        if (unknown := used - self.used(now)) > 0:
+            self._take(now, unknown)
 
     def hold(self, until: int) -> None:
         """Nothing more before `until`: the exchange said that it is too much."""
-        self._taken = deque([until - self._rate.period] * self._rate.count)
+        self.held = max(self.held, until)
+
+    def _take(self, place: int, cost: int) -> None:
+        late = bool(self._taken) and self._taken[-1][0] > place
+        self._taken.append((place, cost))
+        if late:
+            self._taken = deque(sorted(self._taken))
+
+    def _around(self, place: int) -> int:
+        """What is taken in any window that holds the place; those to come count as well."""
+        return sum(cost for at, cost in self._taken if at > place - self._period)
+
+    def _forget(self, now: int) -> None:
+        while self._taken and self._taken[0][0] <= now - self._period:
+            self._taken.popleft()
 
 
 class Backoff:

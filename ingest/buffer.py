@@ -145,6 +145,9 @@ class Salvage:
     def save(self, frame: Frame) -> bool:
         """Whether the frame is (or was, until its connection closed) worth keeping."""
         if frame.kind == "rest":
+            if frame.key is not None:
+                # The answer to a want: after a loss the want is renewed.
+                return False
             self._put(("rest", frame.url or frame.conn), frame)
         elif frame.kind == "open":
             self._put((frame.conn, "open"), frame)

@@ -2,13 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
 
 from ingest.budget import Backoff, Budget
+from ingest.context import Context
 from ingest.events import first, unless, within
-from ingest.feed import Plan
-from ingest.session import Context, Session
+from ingest.feed import Plan, Subscription
+from ingest.session import Session
 from pipeline.errors import ExchangeError
+
+JITTER = 24
+"""A planned end comes up to one part in so many of the lifetime sooner."""
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +47,7 @@ class Connection:
         self._numbers = numbers
         self._connects = connects
         self._backoff = Backoff(context.timing.first_delay, context.timing.most_delay, random)
+        self._random = random
 
     @property
     def attempts(self) -> int:
@@ -66,9 +73,27 @@ class Connection:
                 group.create_task(self._serve(session))
                 if older:
                     group.create_task(self._retire(older, session))
-                await first(session.ended, session.leaving, stop)
+                if not await self._outlived(session, stop):
+                    session.leave("planned")
             for session in self.sessions:
                 group.create_task(session.close("stopped"))
+
+    def add(self, subscriptions: Sequence[Subscription]) -> None:
+        """Takes further subscriptions, on the live sockets at once."""
+        self.plan = msgspec.structs.replace(self.plan, subscriptions=(*self.plan.subscriptions, *subscriptions))
+        connecting = [self.newest] if self.newest is not None and self.newest not in self.sessions else []
+        for session in (*self.sessions, *connecting):
+            session.add(subscriptions)
+
+    async def _outlived(self, session: Session, stop: asyncio.Event) -> bool:
+        """Waits until the session must be replaced; False when only its age says so."""
+        lifetime = self._context.timing.lifetime or self._context.feed.lifetime
+        if lifetime is None:
+            await first(session.ended, session.leaving, stop)
+            return True
+        # Connections opened together should not all be replaced together.
+        age = lifetime - int(lifetime / JITTER * self._random())
+        return await within(age, session.ended, session.leaving, stop)
 
     async def _open(self, stop: asyncio.Event) -> Session | None:
         """The next connected session; None when `stop` came first."""

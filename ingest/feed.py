@@ -1,7 +1,7 @@
 """What ingest needs of an exchange: what to subscribe, how to answer, what to poll. Sans-I/O.
 
 A Feed is text in, text out. It never parses market data: of a data frame it reads no more than
-the prefix that says which subscription it belongs to.
+the prefix that says which subscription it belongs to, of a list of instruments no more than their names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,20 +33,37 @@ class Keepalive(msgspec.Struct, frozen=True):
     deadline: int
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """One connection wanted: the path below the exchange's WebSocket URL and what to subscribe there.
-    `greeting` is sent first."""
+class Route(msgspec.Struct, frozen=True):
+    """The kind of connection a subscription needs: the path below the exchange's WebSocket URL, and at most `most`
+    subscriptions on it. Subscriptions of one route share connections. `greeting` is sent first."""
 
     path: str
-    subscriptions: tuple[Subscription, ...]
+    group: str
+    most: int
     greeting: tuple[str, ...] = ()
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """One connection wanted."""
+
+    route: Route
+    subscriptions: tuple[Subscription, ...]
+
+
 class Request(msgspec.Struct, frozen=True):
-    """One REST request: path and query below the REST URL, and the name of the allowance it draws on."""
+    """One REST request: path and query below the REST URL, the name of the allowance it draws on, and how much."""
 
     path: str
     allowance: str
+    weight: int = 1
+
+
+class Listed(NamedTuple):
+    """One line of a list of instruments. `symbol` is canonical, the same that normalize gives it."""
+
+    instrument: str
+    symbol: str
+    trading: bool
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -66,18 +83,28 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A subscription is in force."""
+    """A subscription is in force, or all of a request where only that is named. Where the exchange answers
+    subscribing and unsubscribing alike, the request tells which it was."""
+
+    subscription: Subscription | None = None
+    request: str | None = None
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A subscription is no longer in force, as we asked."""
 
     subscription: Subscription
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A request, or one subscription of it, was turned down. `temporary`: worth asking again soon."""
+    """A request, or one subscription of it, was turned down. `temporary`: worth asking again soon, but not before
+    `pause` (ns) where the exchange demands one."""
 
     reason: str
     request: str | None = None
     subscription: Subscription | None = None
     temporary: bool = False
+    pause: int = 0
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -90,7 +117,7 @@ class Other(msgspec.Struct, frozen=True):
     """Anything else; it goes into the raw stream like all the rest."""
 
 
-Event = Data | Pong | Ask | Accepted | Refused | Notice | Other
+Event = Data | Pong | Ask | Accepted | Ended | Refused | Notice | Other
 
 
 class Feed(Protocol):
@@ -101,20 +128,27 @@ class Feed(Protocol):
     connects: Rate
     """New connections, per address of ours."""
     requests: Rate
-    """Subscribe requests, per connection."""
+    """Subscribe and unsubscribe requests, per connection."""
     allowances: Mapping[str, Rate]
-    """REST requests, by the name a Request gives."""
+    """REST requests, by the name a Request gives: one for each limit of the exchange."""
+    lifetime: int | None
+    """The age at which a connection is replaced, before the exchange ends it; None where it does not."""
     clock_step: int
     """How coarse the exchange tells its time."""
+    strict: bool
+    """Whether the exchange itself refuses instruments it does not have. Where it accepts them and stays silent,
+    nothing is subscribed before the list has it."""
+    book_channels: frozenset[str]
+    """The channels that carry order books."""
 
     def native(self, symbol: str) -> str:
-        """The exchange's own id of a symbol, canonical or native, in either case."""
+        """The exchange's own id of a symbol, canonical or native, in either case, as far as spelling tells."""
 
-    def subscriptions(self, instrument: str, data_types: Iterable[str]) -> tuple[Subscription, ...]:
-        """What to subscribe for the data types of an instrument."""
+    def channels(self, data_type: str, timeframes: Sequence[str]) -> tuple[str, ...]:
+        """The channels that give a data type (a kind of pipeline.exchanges); none for time frames it lacks."""
 
-    def plans(self, wanted: Sequence[Subscription]) -> list[Plan]:
-        """The connections that carry these subscriptions."""
+    def route(self, subscription: Subscription) -> Route:
+        """The connection it needs."""
 
     def batches(self, wanted: Sequence[Subscription]) -> list[tuple[Subscription, ...]]:
         """Groups that fit into one request each."""
@@ -122,11 +156,18 @@ class Feed(Protocol):
     def subscribe(self, request: str, batch: Sequence[Subscription]) -> str:
         """The text of a subscribe request; `request` (letters and digits) is echoed in its answers."""
 
+    def unsubscribe(self, request: str, batch: Sequence[Subscription]) -> str:
+        """The text of an unsubscribe request, as `subscribe`."""
+
     def classify(self, text: str) -> Event:
         """What a text frame is. Never raises."""
 
-    def listings(self, instruments: Iterable[str]) -> list[Request]:
-        """The requests whose answers list these instruments."""
+    def listings(self, symbols: Iterable[str]) -> list[Request]:
+        """The requests whose answers list these instruments, native ids or patterns (`*`: all there is)."""
+
+    def listed(self, body: str) -> list[Listed]:
+        """The instruments in the answer to one of `listings`; lines that cannot be read are left out.
+        Raises ExchangeError for what is no list."""
 
     def time(self) -> Request:
         """The request that asks the exchange's clock."""
@@ -134,5 +175,11 @@ class Feed(Protocol):
     def read_time(self, body: str) -> int:
         """The exchange's clock (ns UTC) in the answer to `time`, at the middle of its step. Raises ExchangeError."""
 
+    def snapshot(self, instrument: str) -> Request:
+        """The request whose answer is the order book."""
+
     def fault(self, status: int, body: str) -> Refused | None:
         """What is wrong with a REST answer, or None."""
+
+    def used(self, headers: Mapping[str, str]) -> Mapping[str, int]:
+        """Allowance to how much of it the exchange says is used now; of those it tells. Keys in either case."""

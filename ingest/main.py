@@ -5,30 +5,33 @@ import contextlib
 import importlib
 import itertools
 import random
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
-from zlib import crc32
 
 from ingest.budget import Budget
 from ingest.clock import ExchangeClock, HostClock
+from ingest.collection import Collection
 from ingest.connection import Connection
+from ingest.context import Context
 from ingest.events import within
-from ingest.feed import Feed, Subscription
+from ingest.feed import Feed
+from ingest.partition import Partition, Venue
 from ingest.polling import ClockPoll, Listings
 from ingest.registration import register
+from ingest.requests import Requests
 from ingest.rest import Rest
 from ingest.rows import connection_rows, subscription_rows
-from ingest.session import Context
+from ingest.symbols import Symbols
 from ingest.ticker import Pulse, Ticker
 from ingest.timing import Timing
+from ingest.wants import Wants
 from ingest.writer import Writer
 from pipeline.errors import ServerAway, SettingsError
 from pipeline.exchanges import EXCHANGES
-from pipeline.frames import Frame, SubscriptionData
+from pipeline.frames import Frame
 from pipeline.heartbeat import Heartbeat
 from pipeline.redis_ready import wait_ready
-from pipeline.settings import Settings, TradingPair, candle_grace
+from pipeline.settings import Settings
 from pipeline.streams import Keys
 from pipeline.timeframes import SECOND
 from pipeline.wire import Wire
@@ -69,14 +72,18 @@ class Ingest:
         self._clock = HostClock()
         self._feed: Feed = importlib.import_module(f"ingest.exchanges.{known.module}").Feed()
         self._exchange_clock = ExchangeClock(self._clock, self._feed.clock_step)
-        self._pairs = _by_instrument(self._feed, wanted.trading_pairs)
         self._rest = Rest(wanted.rest_url or known.rest_url, self._feed, self._clock, timing, random.random)
+        symbols = Symbols(self._feed, wanted.trading_pairs)
+        lists = self._feed.listings(symbols.wanted)
+        self._collection = Collection(symbols, settings, lists, self._rest.url)
+        self._connects = Budget(self._feed.connects)
         self._writers = self._make_writers()
-        self._connections = self._make_connections((wanted.ws_url or known.ws_url).rstrip("/"))
+        self._partitions = self._make_partitions((wanted.ws_url or known.ws_url).rstrip("/"))
+        self._collection.partitions = self._partitions
+        self._requests = [Requests(self._rest, part.context, part.session) for part in self._partitions]
         self._opened = 0
-        report = heartbeat.error
-        listed = self._feed.listings(self._pairs)
-        self._listings = Listings(listed, self._rest, self._clock, self._everywhere, report, timing)
+        listed, report = self._collection.listed, heartbeat.error
+        self._listings = Listings(lists, self._rest, self._clock, self._everywhere, listed, report, timing)
         self._clock_poll = ClockPoll(self._feed, self._rest, self._exchange_clock, self._clock, report, timing)
         heartbeat.describe("", self.details)
 
@@ -90,6 +97,8 @@ class Ingest:
                 asking = [group.create_task(self._listings.run()), group.create_task(self._clock_poll.run())]
                 ticking = group.create_task(self._ticker().run())
                 await self._prepare(stop)
+                self._collection.begin()
+                asking += [group.create_task(work) for work in self._answering()]
                 self._heartbeat.status = "running"
                 await self._collect(stop)
                 self._heartbeat.status = "stopping"
@@ -107,7 +116,10 @@ class Ingest:
         offset, uncertainty = self._exchange_clock.reading()
         return {
             "connections": connection_rows(self._all()),
-            "subscriptions": subscription_rows(self._all(), self._pairs),
+            "subscriptions": subscription_rows(self._all(), self._collection),
+            "patterns": self._collection.symbols.matches,
+            "requests": {key: row for requests in self._requests for key, row in requests.rows().items()},
+            "budgets": self._budgets(),
             "clock_offset": offset,
             "clock_uncertainty": uncertainty,
             "buffered": sum(writer.waiting_bytes for writer in self._writers),
@@ -122,20 +134,9 @@ class Ingest:
             for partition in partitions
         ]
 
-    def _make_connections(self, ws_url: str) -> list[list[Connection]]:
-        """The connections of each partition: an instrument belongs to the one its crc32 says."""
-        connects, numbers = Budget(self._feed.connects), itertools.count(1)
-        shares: list[list[Subscription]] = [[] for _ in self._writers]
-        for instrument, pair in self._pairs.items():
-            share = shares[crc32(instrument.encode()) % len(shares)]
-            share += self._feed.subscriptions(instrument, pair.data_types)
-        return [
-            [
-                Connection(ws_url + plan.path, plan, self._context(writer), numbers, connects, random.random)
-                for plan in self._feed.plans(share)
-            ]
-            for writer, share in zip(self._writers, shares, strict=True)
-        ]
+    def _make_partitions(self, ws_url: str) -> list[Partition]:
+        venue = Venue(ws_url, itertools.count(1), self._connects, random.random)
+        return [Partition(venue, self._context(writer)) for writer in self._writers]
 
     def _context(self, writer: Writer) -> Context:
         return Context(
@@ -143,34 +144,38 @@ class Ingest:
             clock=self._clock,
             timing=self._timing,
             sink=writer.append,
-            describe=self._describe,
+            describe=self._collection.describe,
             report=self._heartbeat.error,
         )
 
-    def _describe(self, subscription: Subscription) -> SubscriptionData:
-        file = self._settings.file
-        return SubscriptionData(
-            channel=subscription.channel,
-            instrument=subscription.instrument,
-            state="requested",
-            timeframes=self._pairs[subscription.instrument].timeframes,
-            grace=candle_grace(file),
-            quiet_from=file.collection_settings.quiet_from,
-        )
+    def _answering(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What runs to do what normalize wants."""
+        for writer, requests in zip(self._writers, self._requests, strict=True):
+            yield requests.run()
+            yield Wants(writer.keys, self._open, requests.take, self._heartbeat.error, self._timing).run()
+
+    def _budgets(self) -> dict[str, dict[str, Any]]:
+        now, rate = self._clock.now(), self._feed.connects
+        connects = {"used": self._connects.used(now), "limit": rate.count, "period": rate.period, "held": 0}
+        return {**self._rest.rows(), "connects": connects}
 
     def _ticker(self) -> Ticker:
         pulses = [
-            Pulse(sink=writer.append, connections=partial(_last_frames, connections))
-            for writer, connections in zip(self._writers, self._connections, strict=True)
+            Pulse(sink=writer.append, connections=partition.last_frames)
+            for writer, partition in zip(self._writers, self._partitions, strict=True)
         ]
         return Ticker(pulses, self._clock, self._exchange_clock, self._timing.tick, self._received)
 
+    async def _open(self) -> Wire:
+        """A connection to Redis. Raises ServerAway."""
+        return await Wire.open(self._settings.redis_address(), timeout=self._timing.redis_timeout / SECOND)
+
     async def _open_ready(self) -> Wire:
         """A connection to a Redis that may be written to and knows our streams. Raises ServerAway, SettingsError."""
-        wire = await Wire.open(self._settings.redis_address(), timeout=self._timing.redis_timeout / SECOND)
+        wire = await self._open()
         try:
             await wait_ready(wire, self._settings.namespace)
-            await register(wire, self._settings, self._exchange)
+            await register(wire, self._settings, self._exchange, self._feed)
         except BaseException:
             await wire.close()
             raise
@@ -200,8 +205,8 @@ class Ingest:
     async def _collect(self, stop: asyncio.Event) -> None:
         """Keeps every connection up until `stop`."""
         async with asyncio.TaskGroup() as group:
-            for connection in self._all():
-                group.create_task(connection.run(stop))
+            for partition in self._partitions:
+                group.create_task(partition.run(stop))
 
     async def _flush(self) -> None:
         for writer, flushed in zip(self._writers, await asyncio.gather(*map(Writer.flush, self._writers)), strict=True):
@@ -213,7 +218,7 @@ class Ingest:
             writer.append(frame)
 
     def _all(self) -> list[Connection]:
-        return list(itertools.chain.from_iterable(self._connections))
+        return [connection for partition in self._partitions for connection in partition.connections]
 
     def _received(self) -> int:
         return sum(connection.frames for connection in self._all())
@@ -223,29 +228,14 @@ class Ingest:
         self._heartbeat.counters["frames"] = self._received()
         self._heartbeat.last_data = max((connection.last_data for connection in connections), default=0) or None
         away = any(writer.away for writer in self._writers)
-        down = connections and not any(connection.sessions for connection in connections)
+        wanting = connections or not self._listings.complete.is_set()
+        down = wanting and not any(connection.sessions for connection in connections)
         collecting = self._heartbeat.status == "running"
         self._heartbeat.waiting_for = "redis" if away else "exchange" if collecting and down else None
         opened = sum(connection.opened for connection in connections)
         if opened != self._opened:
             self._opened = opened
             self._clock_poll.ask_again()
-
-
-def _by_instrument(feed: Feed, pairs: Iterable[TradingPair]) -> dict[str, TradingPair]:
-    """Native id to pair. Raises SettingsError where two pairs are one instrument."""
-    found: dict[str, TradingPair] = {}
-    for pair in pairs:
-        if not pair.enabled:
-            continue
-        other = found.setdefault(feed.native(pair.symbol), pair)
-        if other is not pair:
-            raise SettingsError(f"trading_pairs: {other.symbol!r} and {pair.symbol!r} are the same instrument")
-    return found
-
-
-def _last_frames(connections: list[Connection]) -> dict[str, int]:
-    return {session.name: session.last_frame for connection in connections for session in connection.sessions}
 
 
 def _first_leaf(group: BaseException) -> BaseException:

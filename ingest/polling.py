@@ -17,7 +17,8 @@ SAMPLES = 3
 
 
 class Listings:
-    """Writes the lists of instruments as `rest` frames, at once and then hourly; failed ones are tried sooner."""
+    """Writes the lists of instruments as `rest` frames, at once and then hourly; failed ones are tried sooner.
+    `listed` is told of each list behind its frame."""
 
     def __init__(
         self,
@@ -25,6 +26,7 @@ class Listings:
         rest: Rest,
         clock: HostClock,
         sink: Callable[[Frame], None],
+        listed: Callable[[Request, str], None],
         report: Callable[[str], None],
         timing: Timing,
     ) -> None:
@@ -34,6 +36,7 @@ class Listings:
         self._rest = rest
         self._clock = clock
         self._sink = sink
+        self._listed = listed
         self._report = report
         self._timing = timing
 
@@ -42,27 +45,30 @@ class Listings:
         due = dict.fromkeys(self._requests, 0)
         failures = dict.fromkeys(self._requests, 0)
         written: set[Request] = set()
+        if not due:
+            self.complete.set()
         while True:
             now = self._clock.monotonic()
             for request in [request for request, at in due.items() if at <= now]:
                 if await self._write(request):
                     written.add(request)
+                    if len(written) == len(due):
+                        self.complete.set()
                     failures[request], pause = 0, self._timing.listings
                 else:
                     failures[request] += 1
                     pause = _pause(self._timing, failures[request])
                 due[request] = self._clock.monotonic() + pause
-            if len(written) == len(due):
-                self.complete.set()
             await asyncio.sleep((min(due.values(), default=now + self._timing.listings) - now) / SECOND)
 
     async def _write(self, request: Request) -> bool:
         try:
             answer = await self._rest.get(request)
+            self._sink(Frame(self._clock.now(), self._rest.url, "in", "rest", answer.body, answer.url))
+            self._listed(request, answer.body)
         except ExchangeError as error:
             self._report(f"list of instruments: {error}")
             return False
-        self._sink(Frame(self._clock.now(), self._rest.url, "in", "rest", answer.body, answer.url))
         return True
 
 

@@ -1,17 +1,19 @@
 """What a namespace is told of an exchange before its first frame: streams, number of partitions, live or not."""
 
+from collections.abc import Iterable
+
 import msgspec
 
+from ingest.feed import Feed
 from pipeline.errors import SettingsError
 from pipeline.records import SCHEMA_VERSION
-from pipeline.settings import Settings
+from pipeline.settings import Settings, TradingPair
 from pipeline.steps import Command
-from pipeline.streams import Keys, index_key, meta_key
-from pipeline.timeframes import WIDTHS
+from pipeline.streams import READERS, Keys, index_key, meta_key
 from pipeline.wire import Wire, check
 
 
-async def register(wire: Wire, settings: Settings, exchange: str) -> None:
+async def register(wire: Wire, settings: Settings, exchange: str, feed: Feed) -> None:
     """Idempotent. Raises SettingsError where the namespace was used in another way, ServerAway."""
     meta = meta_key(settings.namespace)
     fixed = {
@@ -25,7 +27,7 @@ async def register(wire: Wire, settings: Settings, exchange: str) -> None:
     for (field, value), there in zip(fixed.items(), found, strict=True):
         if there != value:
             raise SettingsError(_refusal(settings, field, there, value))
-    index: list[str | bytes] = [part for pair in _streams(settings, exchange).items() for part in pair]
+    index: list[str | bytes] = [part for pair in _streams(settings, exchange, feed).items() for part in pair]
     check((await wire.call(("HSET", index_key(settings.namespace), *index)))[0])
 
 
@@ -43,16 +45,26 @@ def _refusal(settings: Settings, field: str, there: str, value: str) -> str:
     )
 
 
-def _streams(settings: Settings, exchange: str) -> dict[str, bytes]:
+def _streams(settings: Settings, exchange: str, feed: Feed) -> dict[str, bytes]:
     """Stream name to its line in the index."""
-    pairs = settings.file.exchanges[exchange].trading_pairs
-    timeframes = {timeframe for pair in pairs if pair.enabled for timeframe in pair.timeframes}
-    candles = [f"candle:{timeframe}" for timeframe in WIDTHS if timeframe in timeframes]
+    pairs = [pair for pair in settings.file.exchanges[exchange].trading_pairs if pair.enabled]
     partitions = settings.partitions(exchange)
     return {
         Keys(settings.namespace, partition).stream(kind): msgspec.json.encode(
             {"kind": kind, "exchange": exchange, "partition": partition, "partitions": len(partitions)}
         )
         for partition in partitions
-        for kind in ("raw", "trade", *candles, "instrument", "gap", "dead")
+        for kind in _kinds(pairs, feed)
     }
+
+
+def _kinds(pairs: Iterable[TradingPair], feed: Feed) -> list[str]:
+    """The kinds of streams that the pairs ask for, in the order of READERS."""
+    wanted = {"raw", "instrument", "dead"}
+    for pair in pairs:
+        if not {"trade", "candle"}.isdisjoint(pair.data_types):
+            wanted |= {"trade", "gap", *(f"candle:{timeframe}" for timeframe in pair.timeframes)}
+        if "kline" in pair.data_types:
+            wanted |= {f"kline:{timeframe}" for timeframe in pair.timeframes if feed.channels("kline", (timeframe,))}
+        wanted |= {"quote", "orderbook", "ticker"} & set(pair.data_types)
+    return [kind for kind in READERS if kind in wanted]

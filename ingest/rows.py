@@ -1,11 +1,11 @@
 """What `pipeline status` is told of connections and subscriptions. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from ingest.collection import Collection
 from ingest.connection import Connection
 from ingest.session import Session
-from pipeline.settings import TradingPair
 
 
 def connection_rows(connections: Iterable[Connection]) -> dict[str, dict[str, Any]]:
@@ -29,19 +29,34 @@ def connection_rows(connections: Iterable[Connection]) -> dict[str, dict[str, An
     return rows
 
 
-def subscription_rows(connections: Iterable[Connection], pairs: Mapping[str, TradingPair]) -> dict[str, dict[str, Any]]:
-    """`channel instrument` to its facts; without a live connection it is `requested`, whatever it was."""
+def subscription_rows(connections: Iterable[Connection], collection: Collection) -> dict[str, dict[str, Any]]:
+    """`channel instrument` to its facts; without a live connection it is `requested`, whatever it was. `kinds` are the
+    pair's data types it serves, `wanted` the pair as the settings spell it."""
     rows: dict[str, dict[str, Any]] = {}
     for connection in connections:
         session: Session | None = connection.sessions[-1] if connection.sessions else None
         for subscription in connection.plan.subscriptions:
             entry = session.ledger.entries[subscription] if session else None
+            target = collection.symbols.targets[subscription.instrument]
             rows[" ".join(subscription)] = {
-                "symbol": pairs[subscription.instrument].symbol,
+                "symbol": target.symbol,
+                "wanted": target.pair.symbol,
                 "instrument": subscription.instrument,
                 "channel": subscription.channel,
+                "kinds": list(collection.kinds[subscription]),
                 "state": entry.state if entry else "requested",
                 "reason": entry.reason if entry else None,
                 "conn": session.name if session else None,
             }
+    for subscription, kinds, pair, reason in collection.unlisted():
+        rows[" ".join(subscription)] = {
+            "symbol": pair.symbol,
+            "wanted": pair.symbol,
+            "instrument": subscription.instrument,
+            "channel": subscription.channel,
+            "kinds": list(kinds),
+            "state": "refused" if reason else "requested",
+            "reason": reason or "waits for the list of instruments",
+            "conn": None,
+        }
     return rows

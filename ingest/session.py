@@ -1,38 +1,26 @@
 """One websocket from handshake to end: frames in, subscriptions accounted, keepalive, end noted. Never reconnects."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Sequence
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed
 
 from ingest.budget import Budget
-from ingest.clock import HostClock
-from ingest.feed import Accepted, Ask, Data, Event, Feed, Keepalive, Notice, Plan, Pong, Refused, Subscription
+from ingest.context import Context
+from ingest.declined import Declined
+from ingest.feed import Accepted, Ask, Data, Ended, Event, Notice, Plan, Pong, Refused, Subscription
+from ingest.keepalive import keepalive_of, until_half_open
+from ingest.resync import REQUESTS, Resync
 from ingest.subscriptions import Ledger
-from ingest.timing import Timing
-from pipeline.errors import ExchangeError
-from pipeline.frames import CloseData, Frame, FrameKind, OpenData, SubscriptionData
-from pipeline.timeframes import SECOND
+from ingest.websocket import Socket, open_socket, spelt
+from pipeline.frames import CloseData, Frame, FrameKind, OpenData
+from pipeline.timeframes import MINUTE, SECOND
 
-MOST_MESSAGE_BYTES = 16 * 1024 * 1024
-MOST_QUEUED = 1024
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What all connections of a partition share. `sink` takes their frames; `describe` gives the `requested`
-    frame of a subscription, with what the settings ask of aggregate; `report` takes errors for people."""
-
-    feed: Feed
-    clock: HostClock
-    timing: Timing
-    sink: Callable[[Frame], None]
-    describe: Callable[[Subscription], SubscriptionData]
-    report: Callable[[str], None]
+SHARE = 0.75
+"""Of the requests on a connection, for resyncs: they may not keep us from subscribing."""
 
 
 class Session:
@@ -65,24 +53,14 @@ class Session:
         self._now = context.clock.now
         self._requests = Budget(context.feed.requests)
         self._asked = 0
-        self._socket: ClientConnection | None = None
+        self._resyncs: dict[Subscription, Resync] = {}
+        self._ending: dict[str, Subscription] = {}
+        self._socket: Socket | None = None
 
     async def connect(self) -> None:
         """The handshake. Raises ExchangeError."""
-        timing = self._context.timing
-        try:
-            self._socket = await connect(
-                self.url,
-                compression=None,
-                proxy=None if urlsplit(self.url).hostname in LOOPBACK else True,
-                open_timeout=timing.handshake / SECOND,
-                close_timeout=timing.farewell / SECOND,
-                ping_interval=None,
-                max_size=MOST_MESSAGE_BYTES,
-                max_queue=MOST_QUEUED,
-            )
-        except (OSError, TimeoutError, WebSocketException) as error:
-            raise ExchangeError(f"cannot connect to {self.url}: {_spelt(error)}") from error
+        self._socket = await open_socket(self.url, self._context.timing)
+        self._socket.heard = self._heard
         self.state = "open"
         self.opened = self.last_frame = self._now()
         self._emit("open", OpenData(self.url), self.opened)
@@ -119,7 +97,44 @@ class Session:
             self.state, self.why = "leaving", reason
             self.leaving.set()
 
-    async def _read(self, socket: ClientConnection) -> str:
+    def add(self, subscriptions: Sequence[Subscription]) -> None:
+        """Takes further subscriptions."""
+        self.plan = msgspec.structs.replace(self.plan, subscriptions=(*self.plan.subscriptions, *subscriptions))
+        self.ledger.add(subscriptions)
+
+    async def resync(self, subscription: Subscription) -> None:
+        """Unsubscribes and subscribes anew, within the allowance of requests. Raises Declined."""
+        if self.state not in ("open", "leaving") or self.ended.is_set():
+            raise Declined("the connection is gone", permanent=True)
+        if subscription in self._resyncs:
+            raise Declined("is being done already")
+        now = self._now()
+        if self._requests.next(now, REQUESTS, SHARE) - now > MINUTE:
+            # A new connection begins with fresh order books, and has an allowance of its own.
+            self.leave("too many resyncs")
+            raise Declined("no requests are left on this connection: it is replaced")
+        resync = self._resyncs[subscription] = Resync(subscription)
+        try:
+            await resync.run(self, self._context.timing.patience)
+        except ConnectionClosed:
+            raise Declined("the connection is gone", permanent=True) from None
+        finally:
+            del self._resyncs[subscription]
+            self._ending = {request: ended for request, ended in self._ending.items() if ended != subscription}
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Sends the request. Raises ConnectionClosed."""
+        request = await self._next_request()
+        self._ending[request] = subscription
+        await self._send(self._feed.unsubscribe(request, (subscription,)))
+
+    async def subscribe_anew(self, subscription: Subscription) -> None:
+        """The subscription has ended: asks for it again. Raises ConnectionClosed."""
+        self.ledger.left(subscription, self._now())
+        self._note(subscription, "unsubscribed", "resync")
+        await self._ask((subscription,))
+
+    async def _read(self, socket: Socket) -> str:
         classify, sink, now, name = self._feed.classify, self._sink, self._now, self.name
         try:
             while True:
@@ -135,29 +150,58 @@ class Session:
                 if type(event) is Data:
                     self.last_data = at
                     if self.ledger.data(event.subscription, at):
-                        self._note(event.subscription, "subscribed")
+                        self._subscribed(event.subscription)
                     self._judge()
                 else:
-                    await self._take(event, socket, at)
+                    await self._take(event, at)
         except ConnectionClosed as closed:
-            return self.why or _spelt(closed)
+            return self.why or spelt(closed)
 
-    async def _take(self, event: Event, socket: ClientConnection, at: int) -> None:
+    async def _take(self, event: Event, at: int) -> None:
         if isinstance(event, Accepted):
-            if self.ledger.accepted(event.subscription, at):
-                self._note(event.subscription, "subscribed")
+            self._accepted(event, at)
+        elif isinstance(event, Ended):
+            self._released(event.subscription)
         elif isinstance(event, Refused):
             self._refused(event, at)
         elif isinstance(event, Notice):
             self.leave(event.reason)
         elif isinstance(event, Ask):
-            await socket.send(event.answer)
+            await self._send(event.answer)
         self._judge()
 
+    def _accepted(self, event: Accepted, at: int) -> None:
+        """Some exchanges name the subscription, others only the request, whatever it asked."""
+        if event.request is not None and (ended := self._ending.pop(event.request, None)) is not None:
+            self._released(ended)
+        elif event.subscription is not None:
+            if self.ledger.accepted(event.subscription, at):
+                self._subscribed(event.subscription)
+        elif event.request is not None:
+            for subscription in self.ledger.pending(event.request):
+                self.ledger.accepted(subscription, at)
+                self._subscribed(subscription)
+
+    def _subscribed(self, subscription: Subscription | None) -> None:
+        self._note(subscription, "subscribed")
+        if subscription is not None and (resync := self._resyncs.get(subscription)) is not None:
+            resync.accepted.set()
+
+    def _released(self, subscription: Subscription) -> None:
+        if (resync := self._resyncs.get(subscription)) is not None:
+            resync.released.set()
+
     def _refused(self, event: Refused, at: int) -> None:
+        if event.request is not None and self._ending.pop(event.request, None) is not None:
+            # It may still be in force: asked for again all the same, before long.
+            self._context.report(f"{self.name}: unsubscribing refused: {event.reason}")
+            return
         settled = () if event.temporary else self.ledger.refused(event.request, event.subscription, event.reason, at)
         for subscription in settled:
             self._note(subscription, "refused", event.reason)
+            if (resync := self._resyncs.get(subscription)) is not None:
+                resync.refused = event.reason
+                resync.accepted.set()
         what = ", ".join(" ".join(subscription) for subscription in settled) or "a request"
         self._context.report(f"{self.name}: {what} refused: {event.reason}")
 
@@ -167,12 +211,12 @@ class Session:
         if self.ledger.proven and self.ledger.settled and not self.proven.is_set():
             self.proven.set()
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
+    async def _subscribe(self, socket: Socket) -> None:
         """Sends what is due, for as long as the connection lives."""
         pause = min(self._context.timing.patience // 5, SECOND // 2) / SECOND
         try:
-            for text in self.plan.greeting:
-                await self._send(socket, text)
+            for text in self.plan.route.greeting:
+                await self._send(text)
             while True:
                 now = self._now()
                 if self.ledger.dead(now):
@@ -186,64 +230,44 @@ class Session:
                     return
                 for group in self.ledger.due(now):
                     for batch in self._feed.batches(group):
-                        await self._ask(socket, batch)
+                        await self._ask(batch)
                 await asyncio.sleep(pause)
         except ConnectionClosed:
             return
 
-    async def _ask(self, socket: ClientConnection, batch: tuple[Subscription, ...]) -> None:
-        """One request, within the exchange's allowance of requests on a connection."""
+    async def _ask(self, batch: tuple[Subscription, ...]) -> None:
+        """One request. Raises ConnectionClosed."""
+        request = await self._next_request()
+        for subscription in self.ledger.asked(request, batch, self._now()):
+            self._note(subscription, "requested")
+        await self._send(self._feed.subscribe(request, batch))
+
+    async def _next_request(self) -> str:
+        """The name of the next request, when the exchange's allowance of requests on a connection lets it go."""
         now = self._now()
         place = self._requests.reserve(now)
         if place > now:
             await asyncio.sleep((place - now) / SECOND)
+        if self.ended.is_set():
+            raise Declined("the connection is gone", permanent=True)
         self._asked += 1
-        request = f"r{self._asked}"
-        for subscription in self.ledger.asked(request, batch, self._now()):
-            self._note(subscription, "requested")
-        await self._send(socket, self._feed.subscribe(request, batch))
+        return f"r{self._asked}"
 
-    async def _send(self, socket: ClientConnection, text: str) -> None:
+    async def _send(self, text: str) -> None:
+        assert self._socket is not None, "connect comes first"
         self._sink(Frame(self._now(), self.name, "out", "ws", text))
-        await socket.send(text)
+        await self._socket.send(text)
 
-    async def _keep_alive(self, socket: ClientConnection) -> None:
-        """Pings after silence; without any frame by the deadline the connection is half-open and is cut."""
-        keepalive = _keepalive(self._feed.keepalive, self._context.timing)
-        try:
-            while True:
-                quiet = self._now() - self.last_frame
-                if quiet < keepalive.silence:
-                    await asyncio.sleep((keepalive.silence - quiet) / SECOND)
-                    continue
-                heard = self.last_frame
-                await self._ping(socket, keepalive)
-                self.pings += 1
-                if not await self._heard_since(heard, keepalive.deadline):
-                    self.why = "half-open"
-                    socket.transport.abort()
-                    return
-        except ConnectionClosed:
-            return
+    async def _keep_alive(self, socket: Socket) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await until_half_open(socket, self, keepalive_of(self._feed.keepalive, self._context.timing), self._now)
+            self.why = "half-open"
+            socket.transport.abort()
 
-    async def _heard_since(self, heard: int, deadline: int) -> bool:
-        until = self._now() + deadline
-        while self.last_frame == heard:
-            if self._now() >= until:
-                return False
-            await asyncio.sleep(min(deadline / 10, SECOND / 4) / SECOND)
-        return True
-
-    async def _ping(self, socket: ClientConnection, keepalive: Keepalive) -> None:
-        if keepalive.ping is not None:
-            await socket.send(keepalive.ping)
-            return
-        asyncio.ensure_future(await socket.ping()).add_done_callback(self._ponged)
-
-    def _ponged(self, pong: asyncio.Future[float]) -> None:
-        if not pong.cancelled() and pong.exception() is None:
-            self.last_frame = self._now()
-            self.pongs += 1
+    def _heard(self, pong: bool) -> None:
+        """A ping or a pong of the WebSocket protocol came."""
+        self.last_frame = self._now()
+        self.pongs += pong
 
     def _note(
         self,
@@ -257,17 +281,3 @@ class Session:
 
     def _emit(self, kind: FrameKind, data: msgspec.Struct, at: int | None = None) -> None:
         self._sink(Frame(at or self._now(), self.name, "in", kind, msgspec.json.encode(data).decode()))
-
-
-def _keepalive(keepalive: Keepalive, timing: Timing) -> Keepalive:
-    return Keepalive(keepalive.ping, timing.silence or keepalive.silence, timing.deadline or keepalive.deadline)
-
-
-def _spelt(error: Exception) -> str:
-    """`1006`, `4004 No data received in 30s.`, `HTTP 429`, `refused`: short, for people."""
-    if isinstance(error, ConnectionClosed):
-        frame = error.rcvd or error.sent
-        return f"{frame.code} {frame.reason}".strip() if frame else "1006"
-    if isinstance(error, InvalidStatus):
-        return f"HTTP {error.response.status_code}"
-    return str(error) or type(error).__name__

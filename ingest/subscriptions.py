@@ -63,6 +63,28 @@ class Ledger:
             entry.state == "requested" and entry.tries >= MOST_UNANSWERED and entry.due <= now for entry in wanted
         )
 
+    def add(self, wanted: Iterable[Subscription]) -> None:
+        """Takes further subscriptions, due at once."""
+        for subscription in wanted:
+            if subscription not in self.entries:
+                self.entries[subscription] = Entry()
+                self._unanswered.add(subscription)
+                self._unheard.add(subscription)
+
+    def pending(self, request: str) -> list[Subscription]:
+        """What of a request is not answered yet."""
+        return [
+            subscription
+            for subscription, entry in self.entries.items()
+            if entry.request == request and entry.state == "requested"
+        ]
+
+    def left(self, subscription: Subscription, now: int) -> None:
+        """Notes that a subscription is given up to be asked for anew: by whoever does so, or else after a while."""
+        entry = self.entries[subscription]
+        entry.state, entry.reason, entry.request, entry.tries = "requested", None, None, 0
+        entry.due = now + 4 * self._patience
+
     def due(self, now: int) -> list[tuple[Subscription, ...]]:
         """The groups to ask for now. A group is one request, or has to be cut further by size."""
         late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
@@ -116,11 +138,7 @@ class Ledger:
         """Notes a refusal for good; the answer is which subscriptions it settles."""
         if named is not None and named in self.entries:
             return [named] if self._refuse(named, reason, now) else []
-        pending = [
-            subscription
-            for subscription, entry in self.entries.items()
-            if request is not None and entry.request == request and entry.state == "requested"
-        ]
+        pending = [] if request is None else self.pending(request)
         if len(pending) == 1:
             return pending if self._refuse(pending[0], reason, now) else []
         if pending and request is not None:

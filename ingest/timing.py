@@ -8,8 +8,9 @@ MILLISECOND = 1_000_000
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive; `mute` is how long
-    a subscription may stay without data before it is asked for again."""
+    """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive, `lifetime` its own;
+    `mute` is how long a subscription may stay without data before it is asked for again; `wants` how often what is
+    wanted is read although nothing woke us."""
 
     tick: int = 250 * MILLISECOND
     linger: int = 3 * MILLISECOND
@@ -20,6 +21,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     flush: int = 10 * SECOND
     silence: int | None = None
     deadline: int | None = None
+    lifetime: int | None = None
     patience: int = 5 * SECOND
     mute: int = 300 * SECOND
     first_delay: int = 5 * SECOND
@@ -33,3 +35,4 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     rest_retry: int = 5 * SECOND
     listings: int = HOUR
     clock: int = 10 * MINUTE
+    wants: int = 30 * SECOND

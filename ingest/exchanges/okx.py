@@ -4,35 +4,51 @@ https://www.okx.com/docs-v5/en/#overview-websocket
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from ingest.feed import (
     Accepted,
     Data,
+    Ended,
     Event,
     Keepalive,
+    Listed,
     Notice,
     Other,
-    Plan,
     Pong,
     Rate,
     Refused,
     Request,
+    Route,
     Subscription,
 )
 from pipeline.errors import ExchangeError
+from pipeline.instruments import canonical_symbol
 from pipeline.timeframes import HOUR, SECOND
 
 MOST_ARGS_BYTES = 60 * 1024
 """OKX closes the connection (1009) above 64 KB of arguments; the rest is room for the envelope."""
-MOST_SUBSCRIPTIONS = 100
-"""Per connection. OKX documents no limit; fewer connections would lose more symbols at each cut."""
 MOST_TOPICS = 10_000
 
-_CHANNELS = {"trade": ("trades-all",), "candle": ("trades-all",)}
-_PATHS = {"trades-all": "/business"}
+# OKX documents no limit of channels but advises fewer than 30 of high depth on a connection; of the others, fewer
+# connections would lose more symbols at each cut. Trades have theirs to themselves.
+_TRADES = Route("/business", "trades", 100)
+_BARS = Route("/business", "bars", 300)
+_BOOKS = Route("/public", "books", 25)
+_PRICES = Route("/public", "prices", 100)
+_ROUTES = {"trades-all": _TRADES, "books": _BOOKS, "bbo-tbt": _PRICES, "tickers": _PRICES}
+_CHANNELS = {
+    "trade": "trades-all",
+    "candle": "trades-all",
+    "orderbook": "books",
+    "quote": "bbo-tbt",
+    "ticker": "tickers",
+}
+_BARS_OF = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1h": "1H", "4h": "4H", "1d": "1Dutc"}
+"""Without `utc` the bars of a day open at midnight of UTC+8."""
+DEPTH = 400
 _TEMPORARY = frozenset({"60014", "63999", "64007"})
 _NAMED = re.compile(r"channel:\s*([^,\s]+),\s*instId:\s*([^,\s]+)")
 _DATA_FOLLOWS = (',"data":', ',"action":')
@@ -43,7 +59,9 @@ _ALLOWANCES = {
     "instruments FUTURES": Rate(20, 2 * SECOND),
     "instruments OPTION": Rate(20, 2 * SECOND),
     "time": Rate(10, 2 * SECOND),
+    "books": Rate(40, 2 * SECOND),
 }
+_MARKETS = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _PONG = Pong()
 _OTHER = Other()
 
@@ -79,10 +97,30 @@ class _Envelope(msgspec.Struct, frozen=True):
     msg: str = ""
 
 
+class _Line(msgspec.Struct, frozen=True):
+    instType: str
+    instId: str
+    state: str
+    baseCcy: str = ""
+    quoteCcy: str = ""
+    uly: str = ""
+    instFamily: str = ""
+    expTime: str = ""
+    stk: str = ""
+    optType: str = ""
+    ruleType: str = ""
+
+
+class _List(msgspec.Struct, frozen=True):
+    data: tuple[msgspec.Raw, ...]
+
+
 _MESSAGE = msgspec.json.Decoder(_Message)
 _TOPIC = msgspec.json.Decoder(_Topic)
 _TIMES = msgspec.json.Decoder(_Times)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
+_LIST = msgspec.json.Decoder(_List)
+_LINE = msgspec.json.Decoder(_Line)
 
 
 class Feed:
@@ -94,8 +132,13 @@ class Feed:
     keepalive = Keepalive(ping="ping", silence=5 * SECOND, deadline=10 * SECOND)
     connects = Rate(3, SECOND)
     requests = Rate(480, HOUR)
-    allowances = _ALLOWANCES
+    allowances: Mapping[str, Rate] = _ALLOWANCES
+    # OKX documents none.
+    lifetime = None
     clock_step = 1_000_000
+    # An instrument it does not have is refused with 60018.
+    strict = True
+    book_channels = frozenset({"books"})
 
     def __init__(self) -> None:
         self._topics: dict[str, Data] = {}
@@ -105,19 +148,13 @@ class Feed:
         spelling = symbol.upper()
         return f"{spelling.removesuffix('-PERP')}-SWAP" if spelling.endswith("-PERP") else spelling
 
-    def subscriptions(self, instrument: str, data_types: Iterable[str]) -> tuple[Subscription, ...]:
-        channels = dict.fromkeys(channel for kind in data_types for channel in _CHANNELS[kind])
-        return tuple(Subscription(channel, instrument) for channel in channels)
+    def channels(self, data_type: str, timeframes: Sequence[str]) -> tuple[str, ...]:
+        if data_type == "kline":
+            return tuple(f"candle{bar}" for timeframe, bar in _BARS_OF.items() if timeframe in timeframes)
+        return (_CHANNELS[data_type],)
 
-    def plans(self, wanted: Sequence[Subscription]) -> list[Plan]:
-        by_path: dict[str, list[Subscription]] = {}
-        for subscription in wanted:
-            by_path.setdefault(_PATHS[subscription.channel], []).append(subscription)
-        return [
-            Plan(path, tuple(group[start : start + MOST_SUBSCRIPTIONS]))
-            for path, group in by_path.items()
-            for start in range(0, len(group), MOST_SUBSCRIPTIONS)
-        ]
+    def route(self, subscription: Subscription) -> Route:
+        return _BARS if subscription.channel.startswith("candle") else _ROUTES[subscription.channel]
 
     def batches(self, wanted: Sequence[Subscription]) -> list[tuple[Subscription, ...]]:
         batches: list[tuple[Subscription, ...]] = []
@@ -133,7 +170,10 @@ class Feed:
         return [*batches, tuple(batch)] if batch else batches
 
     def subscribe(self, request: str, batch: Sequence[Subscription]) -> str:
-        return f'{{"id":"{request}","op":"subscribe","args":[{",".join(map(_arg, batch))}]}}'
+        return _request("subscribe", request, batch)
+
+    def unsubscribe(self, request: str, batch: Sequence[Subscription]) -> str:
+        return _request("unsubscribe", request, batch)
 
     def classify(self, text: str) -> Event:
         if text.startswith('{"arg":{'):
@@ -148,14 +188,22 @@ class Feed:
             return _OTHER
         return _event(message)
 
-    def listings(self, instruments: Iterable[str]) -> list[Request]:
-        """Options are listed by family only (`instFamily` is mandatory there)."""
+    def listings(self, symbols: Iterable[str]) -> list[Request]:
+        """Options are listed by family only (`instFamily` is mandatory there), so a pattern of options has to name
+        theirs: `BTC-USD-*-*-C`."""
         queries: dict[str, str] = {}
-        for instrument in instruments:
-            kind = instrument_type(instrument)
-            family = "&instFamily=" + "-".join(instrument.split("-")[:2]) if kind == "OPTION" else ""
-            queries[f"instType={kind}{family}"] = f"instruments {kind}"
+        for symbol in symbols:
+            for kind in _types(symbol.upper()):
+                family = "&instFamily=" + "-".join(symbol.upper().split("-")[:2]) if kind == "OPTION" else ""
+                queries[f"instType={kind}{family}"] = f"instruments {kind}"
         return [Request(f"/api/v5/public/instruments?{query}", allowance) for query, allowance in queries.items()]
+
+    def listed(self, body: str) -> list[Listed]:
+        try:
+            raws = _LIST.decode(body).data
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+            raise ExchangeError(f"OKX's list of instruments is not readable: {body[:200]!r}") from error
+        return [line for raw in raws if (line := _listed(raw)) is not None]
 
     def time(self) -> Request:
         return Request("/api/v5/public/time", "time")
@@ -165,6 +213,9 @@ class Feed:
             return int(_TIMES.decode(body).data[0].ts) * self.clock_step + self.clock_step // 2
         except (msgspec.DecodeError, ValueError, IndexError) as error:
             raise ExchangeError(f"OKX's time is not readable: {body[:200]!r}") from error
+
+    def snapshot(self, instrument: str) -> Request:
+        return Request(f"/api/v5/market/books?instId={instrument}&sz={DEPTH}", "books")
 
     def fault(self, status: int, body: str) -> Refused | None:
         """50011 is the rate limit, 50013 and 50001 say busy; a refusal mostly comes with HTTP 200 or 400."""
@@ -176,6 +227,10 @@ class Feed:
             return None
         temporary = status == 429 or status >= 500 or envelope.code in ("50011", "50013", "50001", "50026")
         return Refused(f"HTTP {status}, code {envelope.code}: {envelope.msg}", temporary=temporary)
+
+    def used(self, headers: Mapping[str, str]) -> Mapping[str, int]:
+        """OKX tells nothing."""
+        return {}
 
     def _learn(self, prefix: str) -> Data:
         try:
@@ -195,6 +250,47 @@ def instrument_type(instrument: str) -> str:
     return {2: "SPOT", 3: "FUTURES"}.get(len(parts), "OPTION")
 
 
+def _types(symbol: str) -> list[str]:
+    """The `instType`s among which an id or a pattern may match."""
+    if not any(sign in symbol for sign in "*?["):
+        return [instrument_type(symbol)]
+    family = symbol.split("-")[:2]
+    if symbol.count("-") >= 4 and not any(sign in part for part in family for sign in "*?["):
+        return ["OPTION"]
+    return ["SPOT", "SWAP", "FUTURES"]
+
+
+def _listed(raw: msgspec.Raw) -> Listed | None:
+    """The same symbol as normalize/exchanges/okx.py gives it; tests/ingest/test_feeds.py holds them together."""
+    try:
+        line = _LINE.decode(raw)
+        return Listed(line.instId, _symbol(line), line.state == "live")
+    except (msgspec.DecodeError, ValueError, OverflowError, KeyError):
+        return None
+
+
+def _symbol(line: _Line) -> str:
+    """Raises ValueError, OverflowError, KeyError for a line that names no instrument."""
+    # X-Perps are listed as futures about five years out, but pay funding.
+    market = "perpetual" if line.ruleType == "xperp" else _MARKETS[line.instType]
+    base, quote = line.baseCcy, line.quoteCcy
+    if line.instType != "SPOT":
+        base, _, tagged = (line.instFamily or line.uly).partition("-")
+        quote = tagged.partition("_")[0]
+        spelt = line.instId.split("-")[1:2]
+        # The venue's tag (USD_UM) keeps symbols apart.
+        quote = spelt[0] if quote and spelt and spelt[0].startswith(f"{quote}_") else quote and tagged
+    if not base or not quote:
+        raise ValueError(f"{line.instId} has no base or no quote")
+    expiry = int(line.expTime) * 1_000_000 if line.expTime else None
+    option = {"C": "call", "P": "put"}.get(line.optType)
+    return canonical_symbol(base, quote, market, expiry, line.stk or None, option)
+
+
+def _request(op: str, request: str, batch: Sequence[Subscription]) -> str:
+    return f'{{"id":"{request}","op":"{op}","args":[{",".join(map(_arg, batch))}]}}'
+
+
 def _arg(subscription: Subscription) -> str:
     return f'{{"channel":"{subscription.channel}","instId":"{subscription.instrument}"}}'
 
@@ -205,7 +301,9 @@ def _event(message: _Message) -> Event:
         case None if bytes(message.data):
             return Data(named)
         case "subscribe" if named:
-            return Accepted(named)
+            return Accepted(named, message.id)
+        case "unsubscribe" if named:
+            return Ended(named)
         case "error":
             # An error has no `arg`; its wording changes, the place where it names the subscription does not.
             if found := _NAMED.search(message.msg):

@@ -15,9 +15,9 @@ from websockets.asyncio.server import serve as serve_socket
 from ingest.budget import Budget
 from ingest.clock import HostClock
 from ingest.connection import Connection
+from ingest.context import Context
 from ingest.exchanges.okx import Feed
-from ingest.feed import Keepalive, Rate, Subscription
-from ingest.session import Context
+from ingest.feed import Keepalive, Plan, Rate, Subscription
 from ingest.timing import MILLISECOND, Timing
 from pipeline.frames import Frame, SubscriptionData
 from pipeline.timeframes import HOUR, SECOND
@@ -46,9 +46,9 @@ class Fixture:
         self.stop = asyncio.Event()
         feed = feed or Feed()
         context = Context(feed, HostClock(), timing, self.frames.append, self._describe, self.reports.append)
-        (plan,) = feed.plans(wanted)
+        plan = Plan(feed.route(wanted[0]), wanted)
         self.connection = Connection(
-            url + plan.path, plan, context, itertools.count(1), Budget(Rate(50, SECOND)), random.Random(1).random
+            url + plan.route.path, plan, context, itertools.count(1), Budget(Rate(50, SECOND)), random.Random(1).random
         )
 
     @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ingest.exchanges.okx import MOST_ARGS_BYTES, Feed, instrument_type
-from ingest.feed import Accepted, Data, Notice, Other, Pong, Refused, Subscription
+from ingest.feed import Accepted, Data, Ended, Notice, Other, Pong, Refused, Subscription
 from pipeline.errors import ExchangeError
 
 BTC = Subscription("trades-all", "BTC-USDT")
@@ -51,25 +51,39 @@ def test_lists_are_asked_once_per_type_and_options_by_family() -> None:
     ]
 
 
-def test_every_request_has_an_allowance() -> None:
+def test_a_pattern_asks_for_all_types_but_options_which_need_a_family() -> None:
+    assert [request.path.partition("=")[2] for request in Feed().listings(["*-usdt"])] == ["SPOT", "SWAP", "FUTURES"]
+    assert [request.path.partition("?")[2] for request in Feed().listings(["BTC-USD-*-*-c"])] == [
+        "instType=OPTION&instFamily=BTC-USD"
+    ]
+
+
+def test_trades_and_candles_share_one_channel_and_bars_are_cut_at_utc() -> None:
     feed = Feed()
-    requests = [*feed.listings(["A-B", "A-B-SWAP", "A-B-261225", "A-B-261225-1-C"]), feed.time()]
-    assert {request.allowance for request in requests} == set(feed.allowances)
+    assert feed.channels("trade", ("1m",)) == feed.channels("candle", ("1m",)) == ("trades-all",)
+    assert feed.channels("kline", ("1d", "1m", "5s", "4h")) == ("candle1m", "candle4H", "candle1Dutc")
+    assert feed.channels("kline", ("5s",)) == ()
 
 
-def test_trades_and_candles_share_one_channel_on_business() -> None:
-    feed = Feed()
-    assert feed.subscriptions("BTC-USDT", ("trade", "candle")) == (BTC,)
-    (plan,) = feed.plans([BTC, SWAP])
-    assert (plan.path, plan.subscriptions) == ("/business", (BTC, SWAP))
+@pytest.mark.parametrize(
+    ("channel", "path"),
+    [
+        ("trades-all", "/business"),
+        ("candle1Dutc", "/business"),
+        ("books", "/public"),
+        ("bbo-tbt", "/public"),
+        ("tickers", "/public"),
+    ],
+)
+def test_each_channel_has_its_path_and_books_are_few_on_one_connection(channel: str, path: str) -> None:
+    route = Feed().route(Subscription(channel, "BTC-USDT"))
+    assert route.path == path
+    assert (route.most < 30) == (channel == "books")
 
 
-def test_plans_and_batches_keep_the_limits_and_lose_nothing() -> None:
+def test_batches_keep_the_limit_and_lose_nothing() -> None:
     feed = Feed()
     wanted = [Subscription("trades-all", f"COIN{number:04}-USDT") for number in range(2_500)]
-    plans = feed.plans(wanted)
-    assert [subscription for plan in plans for subscription in plan.subscriptions] == wanted
-    assert max(len(plan.subscriptions) for plan in plans) == 100
     batches = feed.batches(wanted)
     assert [subscription for batch in batches for subscription in batch] == wanted
     assert len(batches) > 1
@@ -106,7 +120,11 @@ TRADE = '{"instId":"BTC-USDT","tradeId":"130639474","px":"42219.9","sz":"0.1206"
         ('{"arg":{"channel":7},"data":[]}', Data()),
         (
             '{"id":"r1","event":"subscribe","arg":{"channel":"trades-all","instId":"BTC-USDT"},"connId":"accb8e21"}',
-            Accepted(BTC),
+            Accepted(BTC, "r1"),
+        ),
+        (
+            '{"event":"unsubscribe","arg":{"channel":"trades-all","instId":"BTC-USDT"},"connId":"d0b44253"}',
+            Ended(BTC),
         ),
         ('{"arg":{"channel":"trades-all","instId":"BTC-USDT"},"event":"subscribe","connId":"a"}', Accepted(BTC)),
         (

@@ -102,7 +102,16 @@ async def test_lists_are_repeated_and_failed_ones_tried_until_they_come(simulato
     timing = msgspec.structs.replace(QUICK, listings=SECOND // 5)
     async with rest(simulator.rest_url) as client:
         requests = Feed().listings(["BTC-USDT", "BTC-USDT-SWAP"])
-        listings = Listings(requests, client, HostClock(), frames.append, reports.append, timing)
+        heard: list[tuple[Request, str]] = []
+        listings = Listings(
+            requests,
+            client,
+            HostClock(),
+            frames.append,
+            lambda request, body: heard.append((request, body)),
+            reports.append,
+            timing,
+        )
         task = asyncio.create_task(listings.run())
 
         async def failed() -> bool:

@@ -1,0 +1,22 @@
+"""What all connections of a partition share."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from ingest.clock import HostClock
+from ingest.feed import Feed, Subscription
+from ingest.timing import Timing
+from pipeline.frames import Frame, SubscriptionData
+
+
+class Context(msgspec.Struct, frozen=True):
+    """`sink` takes their frames; `describe` gives the `requested` frame of a subscription, with what the settings
+    ask of aggregate and of order books; `report` takes errors for people."""
+
+    feed: Feed
+    clock: HostClock
+    timing: Timing
+    sink: Callable[[Frame], None]
+    describe: Callable[[Subscription], SubscriptionData]
+    report: Callable[[str], None]

@@ -1,0 +1,11 @@
+"""An exchange that did not do what one request asked."""
+
+from pipeline.errors import ExchangeError
+
+
+class Declined(ExchangeError):
+    """`permanent`: asking again would not help."""
+
+    def __init__(self, reason: str, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
