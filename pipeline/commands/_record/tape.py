@@ -1,5 +1,6 @@
 """The file a recording goes to: JSON Lines, gzip by name, never over another one unless asked to."""
 
+import contextlib
 import gzip
 import os
 from pathlib import Path
@@ -42,7 +43,9 @@ class Tape:
         except OSError as fault:
             raise _full(self.path, fault) from fault
         finally:
-            self._raw.close()
+            # What could not be flushed has just been told; closing would try, and tell, it again.
+            with contextlib.suppress(OSError):
+                self._raw.close()
 
     def write(self, line: bytes) -> None:
         """Adds a line, its newline included. Raises TapelineError when the disk takes no more."""
