@@ -39,6 +39,13 @@ def price(text: str, what: str) -> str | None:
     return None if absent(text) else positive(text, what)
 
 
+def named(text: str, what: str) -> str:
+    """The text, if it can be the name of something: printable, without a space. Raises DecodeError."""
+    if not 0 < len(text) <= 80 or not text.isprintable() or " " in text:
+        raise DecodeError(f"{what} is not a name", repr(text[:80]))
+    return text
+
+
 def whole(text: str, what: str) -> int:
     """The text as an integer from 0 that fits 64 bits. Raises DecodeError."""
     if not _WHOLE.fullmatch(text):

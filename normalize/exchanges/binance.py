@@ -12,7 +12,7 @@ import msgspec
 from normalize.elements import JSON_FAULTS, asked, each, elements, message
 from normalize.levels import levels, offer
 from normalize.mapper import BookUpdate, Level, Reading
-from normalize.values import MILLISECOND, decimal, near, positive, price, unix, whole
+from normalize.values import MILLISECOND, decimal, named, near, positive, price, unix, whole
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.instruments import canonical_symbol
@@ -517,20 +517,20 @@ def _instrument(listing: Listing, frame: Frame) -> Instrument:
     assert frame.ts is not None
     if listing.contractType is not None:
         raise DecodeError("not an instrument of the spot exchange", listing.symbol[:80])
-    if not listing.symbol or not listing.baseAsset or not listing.quoteAsset:
+    if not listing.baseAsset or not listing.quoteAsset:
         raise DecodeError("instrument without base or quote", listing.symbol[:80])
     rules = {rule.filterType: rule for rule in listing.filters}
     ticks, lots = rules.get("PRICE_FILTER"), rules.get("LOT_SIZE")
     return Instrument(
         exchange=EXCHANGE,
         market="spot",
-        symbol=canonical_symbol(listing.baseAsset, listing.quoteAsset, "spot"),
-        instrument=listing.symbol,
+        symbol=named(canonical_symbol(listing.baseAsset, listing.quoteAsset, "spot"), "base or quote"),
+        instrument=named(listing.symbol, "symbol"),
         time=None,
         received=frame.ts,
         base=listing.baseAsset,
         quote=listing.quoteAsset,
-        status=listing.status,
+        status=named(listing.status, "status"),
         # A rule of zero is switched off.
         tick_size=price(ticks.tickSize, "tickSize") if ticks else None,
         lot_size=price(lots.stepSize, "stepSize") if lots else None,

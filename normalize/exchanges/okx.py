@@ -15,7 +15,7 @@ import msgspec
 from normalize.elements import JSON_FAULTS, asked, each, elements, message, raws
 from normalize.levels import in_base, levels, offer
 from normalize.mapper import BookUpdate, Level, Reading
-from normalize.values import decimal, milliseconds, near, positive, price, whole
+from normalize.values import decimal, milliseconds, named, near, positive, price, whole
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.instruments import EXACT, canonical_symbol, decimal_text
@@ -178,7 +178,7 @@ class Mapper:
     replies but candles and trades."""
 
     trade_channels = frozenset({"trades-all", "trades"})
-    book_channels = _FULL_BOOKS | _CUT_BOOKS.keys()
+    book_channels = _FULL_BOOKS | frozenset(_CUT_BOOKS)
     book_rule = Books()
 
     def read(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Reading:
@@ -200,7 +200,7 @@ class Mapper:
             return Reading(control=frame.data)
         found = message(frame.data, _MESSAGE, "a message of OKX")
         if found.event is not None:
-            return Reading(control=found.event[:40])
+            return Reading(control=found.event[:40] or "event")
         if found.arg is None or not found.data:
             raise DecodeError("neither data nor event")
         channel = found.arg.channel
@@ -313,7 +313,9 @@ def _conditions(source: str) -> tuple[str, ...]:
     # 0: normal, 1: an order of the retail price improvement programme.
     if source in ("", "0"):
         return ()
-    return ("rpi",) if source == "1" else (f"source {source[:20]}",)
+    if source == "1":
+        return ("rpi",)
+    return (f"source {source[:20]}" if source.isprintable() else "source unreadable",)
 
 
 def _books(found: Message, arg: Arg, frame: Frame, instruments: Mapping[str, Instrument]) -> Reading:
@@ -474,17 +476,17 @@ def _instrument(listing: Listing, frame: Frame) -> Instrument:
     return Instrument(
         exchange=EXCHANGE,
         market=market,
-        symbol=_symbol(listing, base, tagged, market, expiry, option),
-        instrument=listing.instId,
+        symbol=named(_symbol(listing, base, tagged, market, expiry, option), "symbol"),
+        instrument=named(listing.instId, "instId"),
         time=None,
         received=frame.ts,
         base=base,
         quote=quote,
-        status=listing.state,
-        settle=listing.settleCcy or None,
+        status=named(listing.state, "state"),
+        settle=named(listing.settleCcy, "settleCcy") if listing.settleCcy else None,
         contract=_contract(listing),
         contract_value=_contract_value(listing),
-        contract_currency=listing.ctValCcy or None,
+        contract_currency=named(listing.ctValCcy, "ctValCcy") if listing.ctValCcy else None,
         tick_size=_optional(listing.tickSz, "tickSz"),
         lot_size=_optional(listing.lotSz, "lotSz"),
         min_size=_optional(listing.minSz, "minSz"),
