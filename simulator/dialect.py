@@ -84,8 +84,8 @@ class Session(Protocol):
 class Dialect(Protocol):
     """One exchange: its paths, its sessions, its frames and its REST answers. `channels` are what a topic may name.
 
-    Its module also gives `dialect(market, spells, limits)`, `instrument_id(listing)` and `lists(listing)`: whether
-    the exchange has such an instrument at all.
+    Its module also gives `dialect(market, spells, limits)`, `instrument_id(listing)`, `lists(listing)`: whether
+    the exchange has such an instrument at all, and `terms(listing)`: the listing with the exchange's own steps.
     """
 
     market: Market

@@ -26,6 +26,7 @@ Name = Literal[
     "jump",
     "notice",
     "rest_error",
+    "lifetime",
     "book_gap",
     "book_crossed",
     "book_stale",
@@ -55,7 +56,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     book_stale: REST snapshots stay as they are now; `instrument` (all without it), `seconds` (else until `clear`).
     book_reset: the numbers of a book begin anew at the next change; `instrument` (all without it).
     relisting, jump: `instrument`; jump also `count`, the numbers left out.
-    rest_error: `status`, `code`, `seconds`. clear: ends every fault in force.
+    rest_error: `status`, `code`, `seconds`. lifetime: connections end `seconds` after they began, as those of venues
+    with a longest life do (the venue's own without `seconds`). clear: ends every fault in force.
     """
 
     fault: Name
@@ -110,12 +112,16 @@ class _Spell(msgspec.Struct):
 
 
 class Spells:
-    """Faults that last: refused symbols, silence after the acknowledgement, REST errors."""
+    """Faults that last: refused symbols, silence after the acknowledgement, REST errors.
+
+    `lifetime` is how long (ns) a connection may live instead of what the venue grants; None: what it grants.
+    """
 
     def __init__(self) -> None:
         self._refused: list[_Spell] = []
         self._silent: list[_Spell] = []
         self._rest: tuple[int, int | None, int] | None = None
+        self.lifetime: int | None = None
 
     def cast(self, fault: Fault, now: int) -> None:
         """Put a lasting fault in force; `clear` ends them all."""
@@ -126,10 +132,12 @@ class Spells:
             self._silent.append(_Spell(fault.instrument, until))
         elif fault.fault == "rest_error":
             self._rest = (fault.status, fault.code, until)
+        elif fault.fault == "lifetime":
+            self.lifetime = None if fault.seconds is None else int(fault.seconds * SECOND)
         elif fault.fault == "clear":
             self._refused.clear()
             self._silent.clear()
-            self._rest = None
+            self._rest = self.lifetime = None
 
     def refuses(self, instrument: str, now: int) -> bool:
         return _in_force(self._refused, instrument, now) is not None
@@ -147,6 +155,10 @@ class Spells:
         if self._rest is None or now >= self._rest[2]:
             return None
         return self._rest[:2]
+
+    def rest_wait(self, now: int) -> int | None:
+        """How long (ns) REST errors still last; None: until `clear`."""
+        return None if self._rest is None or self._rest[2] == FOREVER else max(0, self._rest[2] - now)
 
 
 def _in_force(spells: list[_Spell], instrument: str, now: int) -> _Spell | None:

@@ -55,7 +55,7 @@ async def serve(
         raise SettingsError(f"no exchange {exchange}")
     start = clock()
     module = importlib.import_module(f"simulator.exchanges.{EXCHANGES[exchange].module}")
-    listed = [listing for listing in listings(symbols) if module.lists(listing)]
+    listed = [module.terms(listing) for listing in listings(symbols) if module.lists(listing)]
     market = Market(random.Random(seed), listed, start, rate, history)
     spells = Spells()
     dialect: Dialect = module.dialect(market, spells, limits)

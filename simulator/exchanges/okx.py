@@ -34,12 +34,17 @@ FOR_VIPS = ("books-l2-tbt", "books50-l2-tbt")
 """On /public, after a login and with a fee tier only."""
 
 
-__all__ = ["Okx", "OkxSession", "dialect", "instrument_id", "lists"]
+__all__ = ["Okx", "OkxSession", "dialect", "instrument_id", "lists", "terms"]
 
 
 def lists(listing: Listing) -> bool:
     """Is this one of OKX's instruments? One host has every market."""
     return True
+
+
+def terms(listing: Listing) -> Listing:
+    """The listing with OKX's steps of price and size: those it has."""
+    return listing
 
 
 def dialect(market: Market, spells: Spells, limits: float) -> Dialect:
