@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from normalize import checkpoint
+from normalize import saving
 from normalize.asking import Asking
 from normalize.chain import WAITING
 from normalize.chains import Chains
@@ -127,12 +127,12 @@ class InstrumentBook:
 
     def saved(self) -> bytes:
         """All that it remembers. The same history gives the same bytes."""
-        return checkpoint.save(self)
+        return saving.save(self)
 
     @classmethod
     def restored(cls, data: bytes, rule: BookRule) -> "InstrumentBook":
         """The book that was saved. Raises ContractBroken for bytes of another version of this program."""
-        return checkpoint.restore(cls, data, rule)
+        return saving.restore(cls, data, rule)
 
     def report(self) -> dict[str, object]:
         """The fields are in docs/architecture.md."""

@@ -1,6 +1,6 @@
 """An order book as bytes and back: what is saved beside the raw entry it stands at. Pure.
 
-Versioned: an older program's checkpoint is refused, never half understood.
+Versioned: what another version of the program saved is refused, never half understood.
 """
 
 from decimal import Decimal
