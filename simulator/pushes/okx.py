@@ -31,7 +31,7 @@ KEEPALIVE = 60 * SECOND
 LATEST = {"bbo-tbt": (1, 10 * MILLISECOND), "books5": (5, 100 * MILLISECOND)}
 """Channels that push the best levels whole: (levels, least time between pushes)."""
 TENTH = 100 * MILLISECOND
-ORDER = ("bbo-tbt", "books", "books5", "tickers")
+RANK = {channel: place for place, channel in enumerate(("bbo-tbt", "books", "books5", "tickers"))}
 """The order of pushes within a connection, as documented; bars and instruments come after."""
 
 
@@ -67,7 +67,8 @@ class Channels:
                 frames += self._newest(topic, now, flush)
             elif topic[0].startswith("candle"):
                 frames += self._due_bars(topic, now)
-        frames.sort(key=lambda frame: ORDER.index(frame.topic[0]) if frame.topic[0] in ORDER else len(ORDER))
+        # Topics come from a set: their order is made here, the same in every run.
+        frames.sort(key=lambda frame: (RANK.get(frame.topic[0], len(RANK)), frame.topic))
         return frames + self._relisted(topics)
 
     def first(self, topic: Topic, now: int) -> list[str]:

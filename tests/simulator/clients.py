@@ -1,4 +1,4 @@
-"""Raw clients and a clock for the simulator's tests."""
+"""Raw clients and a clock for the simulator's tests. Per exchange, for the contract suite: `venues`."""
 
 import asyncio
 import contextlib
