@@ -10,7 +10,8 @@ class Exchange(msgspec.Struct, frozen=True):
 
     `name` is its word everywhere outside Python, `module` the file name under every `*/exchanges/`.
     `hosts` are all hosts recordings of it may name, the retired ones too.
-    `kinds` are the record kinds that can be collected from it.
+    `kinds` are the record kinds that can be collected from it. `traded` is its word for the status of an
+    instrument that is being traded.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Exchange(msgspec.Struct, frozen=True):
     rest_url: str
     hosts: frozenset[str]
     kinds: tuple[str, ...]
+    traded: str
 
 
 EXCHANGES: dict[str, Exchange] = {
@@ -54,6 +56,7 @@ EXCHANGES: dict[str, Exchange] = {
                 }
             ),
             kinds=("trade", "candle", "orderbook", "quote", "ticker", "kline"),
+            traded="live",
         ),
         Exchange(
             name="binance",
@@ -81,6 +84,7 @@ EXCHANGES: dict[str, Exchange] = {
                 }
             ),
             kinds=("trade", "candle", "orderbook", "quote", "ticker", "kline"),
+            traded="TRADING",
         ),
     )
 }
