@@ -34,7 +34,7 @@ class Need(NamedTuple):
 class Asking(msgspec.Struct):
     """`want` is what stands in `md:want`; `key` what is needed, wanted yet or not; `due` the age at which it is wanted
     (anew), null while an answer is waited for; `refused`: for good, as long as the need is the same one.
-    `failures` sets the pause; `broke` is the age at which the last need of a broken book began."""
+    `failures` sets the pause; `broke` is the age at which a book last broke or an answer last failed."""
 
     number: int = 0
     failures: int = 0
@@ -76,6 +76,7 @@ class Asking(msgspec.Struct):
         else:
             # An answer that heals ends the need; the snapshot of a resync comes behind its acknowledgement.
             self.failures += 1
+            self.broke = now
             waits = SNAPSHOT_AFTER if request.state == "answered" and self.want.what == "resync" else 0
             self.due = now + waits + pause(self.failures)
         return False
@@ -95,9 +96,9 @@ class Asking(msgspec.Struct):
         if need is None:
             return
         self.since = received
+        again = self.broke is not None and now - self.broke < CALM
+        self.failures = self.failures + (not first) if again else 0
         if not first:
-            again = self.broke is not None and now - self.broke < CALM
-            self.failures = self.failures + 1 if again else 0
             self.broke = now
         self.due = now + need.grace + pause(self.failures)
 

@@ -20,9 +20,9 @@ class Chain:
     """`reason` says why there is no valid book: waiting, gap, checksum, lost …; null while it is live.
 
     `born` orders the chains of an instrument by their beginning. `message` and `alive` are host times (ns) of the
-    last update and of the last frame of any sort on the connection. `fresh` is whether `book` is a snapshot to which
-    no change was applied yet. `renewing`: a live chain holds its changes too, for the snapshot that is on its way.
-    `crossed` is the stream's age at which the book became crossed.
+    last update and of the last frame of any sort on the connection. `fresh` is whether `book` came from elsewhere and
+    no change was applied to it yet. `renewing`: a live chain holds its changes too, for the snapshot that is on its
+    way. `crossed` is the stream's age at which the book became crossed.
     """
 
     def __init__(self, connection: str, born: int) -> None:
@@ -54,18 +54,24 @@ class Chain:
             self._hold(update, rule)
         return self._follow(update, rule, now) if self.reason is None else UNTOUCHED
 
-    def meets(self, base: Book, rule: BookRule) -> bool:
-        """Whether the changes held so far link to `base`."""
-        return self._meeting(base, rule) is not None
+    def meets(self, book: Book, rule: BookRule) -> bool:
+        """Whether the changes held so far link to another chain's book."""
+        found = self._meeting(book, rule)
+        if found is None or found[1] or book.time is None:
+            return found is not None
+        # Numbers that began anew (OKX after maintenance) look old: but what is newer in time is not behind the book.
+        time = book.time
+        return all(update.time is None or update.time <= time for update in islice(self.held, found[0]))
 
     def join(self, base: Book, rule: BookRule, now: int) -> bool:
         """Goes on from `base` (taken over, not copied), if it meets the changes held so far. What is held before the
         base is dropped; when they do not meet all stays as it was."""
-        start = self._meeting(base, rule)
-        if start is None:
+        found = self._meeting(base, rule)
+        if found is None:
             return False
-        held = list(islice(self.held, start, None))
+        held = list(islice(self.held, found[0], None))
         self._begin(base, now)
+        self.fresh = not found[1]
         for position, update in enumerate(held):
             self._follow(update, rule, now)
             if self.reason is not None:
@@ -147,22 +153,22 @@ class Chain:
         self.held.clear()
         self.held_levels = 0
 
-    def _meeting(self, base: Book, rule: BookRule) -> int | None:
-        """The position from which on the held changes go on from `base`; null where they do not."""
+    def _meeting(self, base: Book, rule: BookRule) -> tuple[int, bool] | None:
+        """The position from which on the held changes go on from `base`, and whether the one before it ends at the
+        very same number; null where they do not meet."""
         if base.sequence is None:
             return None
         if not self.held:
             behind = self.live and self.book is not None and _older(base.sequence, self.book.sequence)
-            return None if behind else 0
+            return None if behind else (0, False)
         for position, update in enumerate(self.held):
-            # The very same number is proof even where numbers began anew in between (OKX after maintenance).
             if update.last == base.sequence:
-                return position + 1
+                return position + 1, True
         for position, update in enumerate(self.held):
             verdict = rule.link(base.sequence, True, update)
             if verdict != "skip":
-                return position if verdict == "apply" else None
-        return len(self.held)
+                return (position, False) if verdict == "apply" else None
+        return len(self.held), False
 
 
 def _older(one: int | None, other: int | None) -> bool:
