@@ -1,29 +1,40 @@
-"""One batch of stream entries: decoded, judged and turned into rows. Pure: reads no clock, knows no server.
+"""One batch of stream entries: decoded, judged and sorted by table. Pure: reads no clock, knows no server.
 
 What cannot be stored for a reason in the entry itself becomes a dead letter, never a changed record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-import msgspec
-
 from pipeline.errors import DecodeError
-from pipeline.records import Candle, Clock, Coverage, DeadLetter, Gap, Instrument, Record, Trade
+from pipeline.records import (
+    Candle,
+    Clock,
+    Coverage,
+    DeadLetter,
+    Gap,
+    Instrument,
+    Kline,
+    OrderBook,
+    Quote,
+    Record,
+    Ticker,
+    Trade,
+)
 from pipeline.steps import Entry, dead_letter
-from pipeline.timeframes import DAY, MINUTE, SECOND, WIDTHS
-from store.copytext import LAST_SECOND
-
-OLDEST = 400 * DAY
-"""A time further before its arrival is an error of somebody's: it would make partitions without end."""
-NEWEST = DAY
+from pipeline.timeframes import DAY, MINUTE, WIDTHS
+from store import entries as decode
 
 STAGE = "store"
 
 R_co = TypeVar("R_co", bound=Record, covariant=True)
+R = TypeVar("R", bound=Record)
 
 InstrumentKey = tuple[str, str]
 """(exchange, the exchange's own id)."""
+
+Validity = tuple[bool, str | None]
+"""Whether a book is to be relied on, and why not."""
 
 
 class Found(NamedTuple, Generic[R_co]):
@@ -53,12 +64,21 @@ class Partition(NamedTuple):
 
 
 class Batch:
-    """What one read brought, by table. `letters` are the entries that cannot be stored."""
+    """What one read brought, by table. `letters` are the entries that cannot be stored, `skipped` counts the order
+    books that need not be.
+
+    `books` holds the points of the grid, each change of validity, and of each instrument the first record besides:
+    only the table knows whether that one is a change (`changed_books`).
+    """
 
     def __init__(self, partition: str) -> None:
         self.partition = partition
         self.trades: list[Found[Trade]] = []
         self.candles: list[Found[Candle]] = []
+        self.klines: list[Found[Kline]] = []
+        self.quotes: list[Found[Quote]] = []
+        self.tickers: list[Found[Ticker]] = []
+        self.books: list[Found[OrderBook]] = []
         self.instruments: list[Found[Instrument]] = []
         self.gaps: list[Found[Gap]] = []
         self.coverage: list[Found[Coverage]] = []
@@ -66,6 +86,8 @@ class Batch:
         self.letters: list[DeadLetter] = []
         self.moves: dict[str, Moved] = {}
         self.ignored = 0
+        self.skipped = 0
+        self._validity: dict[InstrumentKey, Validity] = {}
 
     @property
     def entries(self) -> int:
@@ -73,66 +95,80 @@ class Batch:
 
     @property
     def holds_rows(self) -> bool:
-        """Whether there is more in it than the clock."""
-        return any((self.trades, self.candles, self.instruments, self.gaps, self.coverage, self.letters))
+        """Whether there is more in it than clocks and books that may not be stored."""
+        return bool(self.letters) or any(self._rows()) or any(found.record.snapshot_time for found in self.books)
 
     def take(self, kind: str, stream: str, old: str, entries: Sequence[Entry]) -> None:
         """Adds entries of one stream, in order, read after `old`. `kind` as in streams.READERS."""
         for entry in entries:
-            self._take(kind, entry)
+            try:
+                self._take(kind, entry)
+            except DecodeError as error:
+                exchange = self.partition.partition(".")[0]
+                self.letters.append(letter(exchange, None, entry, error.reason, error.detail))
         known = self.moves.get(stream)
         start, count = (known.old, known.entries) if known else (old, 0)
         self.moves[stream] = Moved(start, entries[-1].id.decode(), count + len(entries))
 
     def headers(self) -> dict[InstrumentKey, Record]:
         """Every instrument the rows name, with a record that carries its symbol and market."""
-        found: tuple[Found[Record], ...] = (*self.instruments, *self.coverage, *self.gaps, *self.candles, *self.trades)
-        return {item.key: item.record for item in found}
+        return {item.key: item.record for found in (*self._rows(), self.books) for item in found}
 
     def partitions(self) -> set[Partition]:
         """The partitions the rows need, each by the start of its day (months are cut by the server)."""
         needed = {Partition("trades", _day(item.record.time or 0)) for item in self.trades}
-        for item in self.candles:
-            parent = "candles_seconds" if WIDTHS[item.record.timeframe] < MINUTE else "candles_minutes"
-            needed.add(Partition(parent, _day(item.record.open_time)))
-        return needed
+        needed |= {Partition(_of_width("candles", item.record), _day(item.record.open_time)) for item in self.candles}
+        needed |= {Partition(_of_width("klines", item.record), _day(item.record.open_time)) for item in self.klines}
+        needed |= {Partition("orderbooks", _day(decode.at(item.record))) for item in self.books}
+        needed |= {Partition("quotes", _day(item.record.received)) for item in self.quotes}
+        return needed | {Partition("tickers", _day(item.record.received)) for item in self.tickers}
 
-    def bury(self, found: Found[Record], reason: str, detail: str) -> None:
-        """Makes a dead letter of an entry."""
-        self.letters.append(letter(found.record.exchange, found.record.received, found.entry, reason, detail))
+    def _rows(self) -> tuple[Sequence[Found[Record]], ...]:
+        """All but the books. A header of the instrument's list is as good as any other."""
+        return (
+            self.instruments, self.coverage, self.gaps, self.klines, self.candles, self.tickers, self.quotes,
+            self.trades,
+        )  # fmt: skip
 
     def _take(self, kind: str, entry: Entry) -> None:
         control = entry.fields.get(b"control", b"").decode()
-        try:
-            if control == "clock":
-                clock = _decode(_CLOCK, entry)
-                self.clock = (clock, entry) if clock.time is not None else self.clock
-            elif control == "coverage":
-                self.coverage.append(Found(_decode(_COVERAGE, entry), entry))
-            elif control:
-                # Gaps stand in their own stream as well; what a newer version may add is not ours to know.
-                self.ignored += 1
-            elif kind == "trade":
-                self.trades.append(Found(_sound_time(_decode(_TRADE, entry)), entry))
-            elif kind.startswith("candle:"):
-                self.candles.append(Found(_sound_window(_decode(_CANDLE, entry)), entry))
-            elif kind == "instrument":
-                self.instruments.append(Found(_decode(_INSTRUMENT, entry), entry))
-            else:
-                self.gaps.append(Found(_decode(_GAP, entry), entry))
-        except DecodeError as error:
-            exchange = self.partition.partition(".")[0]
-            self.letters.append(letter(exchange, None, entry, error.reason, error.detail))
+        if control:
+            self._take_control(control, entry)
+        elif kind == "orderbook":
+            self._take_book(entry)
+        elif kind == "trade":
+            self.trades.append(Found(decode.trade(entry), entry))
+        elif kind == "quote":
+            self.quotes.append(Found(decode.quote(entry), entry))
+        elif kind == "ticker":
+            self.tickers.append(Found(decode.ticker(entry), entry))
+        elif kind.startswith("candle:"):
+            self.candles.append(Found(decode.candle(entry), entry))
+        elif kind.startswith("kline:"):
+            self.klines.append(Found(decode.kline(entry), entry))
+        elif kind == "instrument":
+            self.instruments.append(Found(decode.instrument(entry), entry))
+        else:
+            self.gaps.append(Found(decode.gap(entry), entry))
 
+    def _take_control(self, control: str, entry: Entry) -> None:
+        if control == "clock":
+            clock = decode.clock(entry)
+            self.clock = (clock, entry) if clock.time is not None else self.clock
+        elif control == "coverage":
+            self.coverage.append(Found(decode.coverage(entry), entry))
+        else:
+            # Gaps stand in their own stream as well; what a newer version may add is not ours to know.
+            self.ignored += 1
 
-_TRADE = msgspec.json.Decoder(Trade)
-_CANDLE = msgspec.json.Decoder(Candle)
-_INSTRUMENT = msgspec.json.Decoder(Instrument)
-_GAP = msgspec.json.Decoder(Gap)
-_COVERAGE = msgspec.json.Decoder(Coverage)
-_CLOCK = msgspec.json.Decoder(Clock)
-
-S = TypeVar("S", bound=msgspec.Struct)
+    def _take_book(self, entry: Entry) -> None:
+        head = decode.book_head(entry)
+        key, validity = (head.exchange, head.instrument), (head.valid, head.reason)
+        if head.snapshot_time is None and self._validity.get(key) == validity:
+            self.skipped += 1
+            return
+        self.books.append(Found(decode.orderbook(entry), entry))
+        self._validity[key] = validity
 
 
 def letter(exchange: str, received: int | None, entry: Entry, reason: str, detail: str) -> DeadLetter:
@@ -141,22 +177,10 @@ def letter(exchange: str, received: int | None, entry: Entry, reason: str, detai
     return dead_letter(exchange, STAGE, reason, detail, entry.id, frame, received, None)
 
 
-def latest_candles(found: Sequence[Found[Candle]]) -> list[Found[Candle]]:
-    """Of candles in stream order the last one of each window: one statement may write a row once only."""
-    newest: dict[tuple[str, str, str, int], Found[Candle]] = {}
-    for item in found:
-        record = item.record
-        newest[record.exchange, record.instrument, record.timeframe, record.open_time] = item
-    return list(newest.values())
-
-
-def latest_gaps(found: Sequence[Found[Gap]]) -> list[Found[Gap]]:
-    """Of gap records in stream order the last one of each gap."""
-    newest: dict[tuple[str, str, int, int], Found[Gap]] = {}
-    for item in found:
-        record = item.record
-        newest[record.exchange, record.instrument, record.epoch, record.from_sequence] = item
-    return list(newest.values())
+def latest(found: Sequence[Found[R]], name: Callable[[R], tuple[str | int, ...]]) -> list[Found[R]]:
+    """Of records in stream order the last one of each name within its instrument: one statement may write a row once
+    only."""
+    return list({(*item.key, *name(item.record)): item for item in found}.values())
 
 
 def rounds(found: Sequence[Found[Instrument]]) -> list[list[Found[Instrument]]]:
@@ -171,35 +195,23 @@ def rounds(found: Sequence[Found[Instrument]]) -> list[list[Found[Instrument]]]:
     return split
 
 
-def _decode(decoder: msgspec.json.Decoder[S], entry: Entry) -> S:
-    data = entry.fields.get(b"data")
-    if data is None:
-        raise DecodeError("entry has no data")
-    if b"\\u0000" in data:
-        raise DecodeError("text holds a NUL, which Postgres cannot keep")
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError("not a record", str(error)) from error
+def changed_books(
+    books: Sequence[Found[OrderBook]], known: dict[InstrumentKey, Validity]
+) -> tuple[list[Found[OrderBook]], dict[InstrumentKey, Validity]]:
+    """The books to store, and what they leave known: those of the grid, and those whose validity is not what was known
+    before them in the stream. `known` is what the newest rows say."""
+    now = dict(known)
+    kept = []
+    for found in books:
+        validity = (found.record.valid, found.record.reason)
+        if found.record.snapshot_time is not None or now.get(found.key) != validity:
+            kept.append(found)
+        now[found.key] = validity
+    return kept, now
 
 
-def _sound_time(trade: Trade) -> Trade:
-    if trade.time is None:
-        raise DecodeError("trade has no time")
-    _check(trade.time, trade.received)
-    return trade
-
-
-def _sound_window(candle: Candle) -> Candle:
-    if candle.timeframe not in WIDTHS:
-        raise DecodeError("candle of an unknown time frame", candle.timeframe)
-    _check(candle.open_time, candle.received)
-    return candle
-
-
-def _check(time: int, received: int) -> None:
-    if not (0 <= time <= LAST_SECOND * SECOND and received - OLDEST <= time <= received + NEWEST):
-        raise DecodeError("time out of range", f"time {time}, received {received}")
+def _of_width(table: str, bar: Candle | Kline) -> str:
+    return f"{table}_seconds" if WIDTHS[bar.timeframe] < MINUTE else f"{table}_minutes"
 
 
 def _day(time: int) -> int:

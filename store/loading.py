@@ -7,57 +7,82 @@ import msgspec
 import psycopg
 
 from pipeline.records import Record
+from store import rows as lines
 from store import statements as sql
-from store.batch import Batch, Found, InstrumentKey, latest_candles, latest_gaps, letter, rounds
+from store.batch import Batch, Found, InstrumentKey, Validity, changed_books, latest, letter, rounds
 from store.copytext import timestamp
 from store.faults import Fault, TooManyFaults, fault_of_row, load_sound, most_faults
-from store.rows import (
-    CANDLES,
-    COVERAGE,
-    GAPS,
-    INSTRUMENTS,
-    TRADES,
-    Row,
-    Table,
-    candle_line,
-    coverage_line,
-    gap_line,
-    instrument_line,
-    render,
-    trade_line,
-)
+from store.rows import Row, render
+from store.tables import CANDLES, COVERAGE, GAPS, INSTRUMENTS, KLINES, ORDERBOOKS, QUOTES, TICKERS, TRADES, Table
 
 T = TypeVar("T", bound=Record)
 
 
 class Loading:
-    """One batch: what was written by table, what was there already, what has to be buried."""
+    """One batch: what was written by table, what was there already, what has to be buried.
+
+    `validity` is what is known of books: what the newest rows said before, and what they say after `run`.
+    """
 
     def __init__(
-        self, connection: psycopg.AsyncConnection[Any], batch: Batch, ids: Mapping[InstrumentKey, int]
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        batch: Batch,
+        ids: Mapping[InstrumentKey, int],
+        validity: Mapping[InstrumentKey, Validity],
     ) -> None:
         self._connection = connection
         self._batch = batch
         self._ids = ids
         self._most = most_faults(batch.entries)
+        self.validity = dict(validity)
         self.letters = list(batch.letters)
         self.written: dict[str, int] = {}
         self.known = 0
+        self.skipped = batch.skipped
 
     async def run(self) -> None:
         """Loads every table. Raises psycopg.Error for the server's faults, TooManyFaults for too many of rows."""
         batch = self._batch
         for turn in rounds(batch.instruments):
-            await self._load(INSTRUMENTS, turn, instrument_line, self._instruments)
-        await self._load(TRADES, batch.trades, trade_line, self._trades)
-        await self._load(CANDLES, latest_candles(batch.candles), candle_line, self._merge(CANDLES, sql.MERGE_CANDLES))
-        await self._load(GAPS, latest_gaps(batch.gaps), gap_line, self._merge(GAPS, sql.MERGE_GAPS))
-        coverage = coverage_line(batch.partition)
+            await self._load(INSTRUMENTS, turn, lines.instrument_line, self._instruments)
+        await self._load(TRADES, batch.trades, lines.trade_line, self._append(TRADES))
+        await self._load(QUOTES, batch.quotes, lines.quote_line, self._append(QUOTES))
+        await self._load(TICKERS, batch.tickers, lines.ticker_line, self._append(TICKERS))
+        await self._books()
+        await self._bars()
+        gaps = latest(batch.gaps, lambda gap: (gap.epoch, gap.from_sequence))
+        await self._load(GAPS, gaps, lines.gap_line, self._merge(GAPS, sql.MERGE_GAPS))
+        coverage = lines.coverage_line(batch.partition)
         await self._load(COVERAGE, batch.coverage, coverage, self._merge(COVERAGE, sql.merge_new(COVERAGE)))
         await self._clock()
         if len(self.letters) > self._most:
             first = self.letters[0].reason
             raise TooManyFaults(f"{len(self.letters)} of {batch.entries} entries are unusable, the first: {first}")
+
+    async def _bars(self) -> None:
+        candles = latest(self._batch.candles, lambda candle: (candle.timeframe, candle.open_time))
+        await self._load(CANDLES, candles, lines.candle_line, self._merge(CANDLES, sql.MERGE_CANDLES))
+        klines = latest(self._batch.klines, lambda kline: (kline.timeframe, kline.open_time))
+        await self._load(KLINES, klines, lines.kline_line, self._merge(KLINES, sql.MERGE_KLINES))
+
+    async def _books(self) -> None:
+        """Of the books between two points of the grid only those that the newest row does not say already."""
+        await self._find_validity()
+        books, after = changed_books(self._batch.books, self.validity)
+        self.skipped += len(self._batch.books) - len(books)
+        sound = len(self.letters)
+        await self._load(ORDERBOOKS, books, lines.orderbook_line, self._append(ORDERBOOKS))
+        # A change that could not be stored is not known: the table is asked again, and the next record is the change.
+        self.validity = after if len(self.letters) == sound else {}
+
+    async def _find_validity(self) -> None:
+        """What the newest rows say of the books that are not known yet. Its place is after the cursors were moved: no
+        other owner can write between this and the commit."""
+        unknown = {self._ids[found.key]: found.key for found in self._batch.books if found.key not in self.validity}
+        if unknown:
+            rows = await self._connection.execute(sql.NEWEST_BOOKS, (list(unknown),))
+            self.validity.update({unknown[number]: (valid, reason) async for number, valid, reason in rows})
 
     async def _clock(self) -> None:
         if self._batch.clock is None:
@@ -95,13 +120,18 @@ class Loading:
         record = found.record
         self.letters.append(letter(record.exchange, record.received, found.entry, fault.reason, fault.detail))
 
-    async def _trades(self, rows: Sequence[Row]) -> int:
+    def _append(self, table: Table) -> Callable[[Sequence[Row]], Awaitable[int]]:
         """Straight into the table; only where a key is there already, by way of the temporary table."""
-        try:
-            async with self._connection.transaction():
-                return await self._copy(sql.copy(TRADES), rows)
-        except psycopg.errors.UniqueViolation:
-            return await self._merge(TRADES, sql.merge_new(TRADES))(rows)
+        merge = self._merge(table, sql.merge_new(table))
+
+        async def load(rows: Sequence[Row]) -> int:
+            try:
+                async with self._connection.transaction():
+                    return await self._copy(sql.copy(table), rows)
+            except psycopg.errors.UniqueViolation:
+                return await merge(rows)
+
+        return load
 
     def _merge(self, table: Table, statement: str) -> Callable[[Sequence[Row]], Awaitable[int]]:
         async def load(rows: Sequence[Row]) -> int:

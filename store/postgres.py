@@ -14,11 +14,11 @@ import psycopg
 from pipeline.errors import ServerAway, StepRefused
 from pipeline.records import DeadLetter, Record
 from store import statements as sql
-from store.batch import Batch, InstrumentKey, Moved, Partition
+from store.batch import Batch, InstrumentKey, Moved, Partition, Validity
 from store.copytext import timestamp
 from store.loading import Loading
 from store.migrate import check_server, migrations, pending
-from store.rows import CANDLES, COVERAGE, GAPS, INSTRUMENTS, TRADES
+from store.tables import TABLES
 
 CONNECT_TIMEOUT = 5
 TIMEOUT = 60.0
@@ -50,11 +50,13 @@ class Cursor(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a batch came to: rows written by table, rows that were there already (or newer), dead letters."""
+    """What a batch came to: rows written by table, rows that were there already (or newer), dead letters, order books
+    that need not be stored."""
 
     rows: dict[str, int]
     known: int
     buried: int
+    skipped: int = 0
 
 
 class Database:
@@ -64,6 +66,7 @@ class Database:
         self._connection = connection
         self._instruments: dict[InstrumentKey, int] = {}
         self._partitions: set[Partition] = set()
+        self._validity: dict[InstrumentKey, Validity] = {}
 
     @classmethod
     async def open(cls, conninfo: str, name: str) -> Self:
@@ -110,16 +113,13 @@ class Database:
     async def make_partitions(self, needed: Iterable[Partition]) -> int:
         """Makes those that are not there; how many that were."""
         missing = sorted(set(needed) - self._partitions)
-        made = 0
-        if missing:
-            async with _call(), self._connection.transaction():
-                for parent, at in missing:
-                    cursor = await self._connection.execute(
-                        "SELECT make_partition(%s, %s::timestamptz)", (parent, timestamp(at))
-                    )
-                    made += bool((await cursor.fetchone() or (False,))[0])
-            self._partitions.update(missing)
-        return made
+        if not missing:
+            return 0
+        columns = ([parent for parent, _ in missing], [timestamp(at) for _, at in missing])
+        async with _call():
+            made = await (await self._connection.execute(sql.MAKE_PARTITIONS, columns)).fetchall()
+        self._partitions.update(missing)
+        return sum(new for (new,) in made)
 
     async def write(self, namespace: str, batch: Batch, bury: Bury) -> Written:
         """Writes the batch and moves its cursors, or does neither.
@@ -129,13 +129,14 @@ class Database:
         """
         ids = await self.instrument_ids(batch.headers())
         await self.make_partitions(batch.partitions())
-        loading = Loading(self._connection, batch, ids)
+        loading = Loading(self._connection, batch, ids, self._validity)
         async with _call(), self._connection.transaction():
             await self._move(namespace, batch.moves)
             await loading.run()
             if loading.letters:
                 await bury(loading.letters)
-        return Written(loading.written, loading.known, len(loading.letters))
+        self._validity = loading.validity
+        return Written(loading.written, loading.known, len(loading.letters), loading.skipped)
 
     async def _prepare(self) -> None:
         check_server(self._connection.info.server_version)
@@ -144,8 +145,7 @@ class Database:
             rows = await (await self._connection.execute("SELECT number, checksum FROM migrations")).fetchall()
             if missing := pending(dict(rows), migrations()):
                 raise PostgresAway(f"the schema is not ready: {len(missing)} migrations are still to be applied")
-            for table in (TRADES, CANDLES, GAPS, COVERAGE, INSTRUMENTS):
-                await self._connection.execute(sql.make_incoming(table).encode())
+            await self._connection.execute("; ".join(map(sql.make_incoming, TABLES)).encode())
 
     async def _move(self, namespace: str, moves: Mapping[str, Moved]) -> None:
         ends = moves.values()

@@ -1,6 +1,7 @@
 """What the process says of itself: rows by table, latency, cursors, and what each partition waits for."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ class Progress:
         self._newest: dict[str, int] = {}
         self._cursors: dict[str, str] = {}
         self._batches = 0
-        self._latency = Latency()
+        self._latency: defaultdict[str, Latency] = defaultdict(Latency)
         heartbeat.describe("", self.details)
 
     def running(self, partition: str) -> None:
@@ -50,36 +51,65 @@ class Progress:
         counters["entries"] += batch.entries
         counters["known"] += written.known
         counters["buried"] += written.buried
+        counters["skipped"] += written.skipped
         for table, rows in written.rows.items():
             counters[table] += rows
             self._rows[table] = self._rows.get(table, 0) + rows
         self._cursors.update({stream: move.new for stream, move in batch.moves.items()})
-        self._latency.add((item.record.received for item in batch.trades if not item.record.repaired), self._clock())
+        committed = self._clock()
+        for table, arrivals in _arrivals(batch).items():
+            self._latency[table].add(arrivals, committed)
         for table, times in _times(batch).items():
             if times:
                 self._newest[table] = max(self._newest.get(table, 0), *times)
-        if batch.trades:
-            self._heartbeat.last_data = batch.trades[-1].record.received
+        last = [
+            found[-1].record.received for found in (batch.trades, batch.quotes, batch.tickers, batch.books) if found
+        ]
+        if last:
+            self._heartbeat.last_data = max(last)
 
     def details(self) -> Mapping[str, Any]:
-        """As docs/architecture.md lists it; rows and latency are since the process started."""
-        percentiles = {"p50": self._latency.percentile(0.5), "p99": self._latency.percentile(0.99)}
+        """As docs/architecture.md lists it; rows and latency are since the process started. The latency of the whole
+        is that of trades."""
         return {
             "tables": {
-                table: {"rows": rows, "newest": self._newest.get(table)} for table, rows in sorted(self._rows.items())
+                table: {"rows": rows, "newest": self._newest.get(table), **self._latency_of(table)}
+                for table, rows in sorted(self._rows.items())
             },
-            "latency_ms": {**percentiles, "count": self._latency.count},
-            "latency_buckets": self._latency.buckets(),
+            "latency_ms": _percentiles(self._latency["trades"]),
+            "latency_buckets": self._latency["trades"].buckets(),
             "batches": self._batches,
             "cursors": dict(sorted(self._cursors.items())),
         }
 
+    def _latency_of(self, table: str) -> dict[str, Any]:
+        return {"latency_ms": _percentiles(self._latency[table])} if table in self._latency else {}
+
+
+def _percentiles(latency: Latency) -> dict[str, float | None]:
+    return {"p50": latency.percentile(0.5), "p99": latency.percentile(0.99), "count": latency.count}
+
+
+def _arrivals(batch: Batch) -> dict[str, list[int]]:
+    """When the frames of the batch's rows came in (ns), by table; of those kinds that a frame makes at once."""
+    return {
+        "trades": [item.record.received for item in batch.trades if not item.record.repaired],
+        "quotes": [item.record.received for item in batch.quotes],
+        "tickers": [item.record.received for item in batch.tickers],
+        "orderbooks": [item.record.received for item in batch.books if item.record.snapshot_time is not None],
+        "klines": [item.record.received for item in batch.klines],
+    }
+
 
 def _times(batch: Batch) -> dict[str, list[int]]:
-    """The times (ns) of the batch's rows by table; a candle's is its window's end."""
+    """The times (ns) of the batch's rows by table; that of a bar is its window's end."""
     return {
         "trades": [item.record.time for item in batch.trades if item.record.time is not None],
         "candles": [item.record.close_time for item in batch.candles],
+        "klines": [item.record.close_time for item in batch.klines],
+        "quotes": [item.record.received for item in batch.quotes],
+        "tickers": [item.record.received for item in batch.tickers],
+        "orderbooks": [item.record.snapshot_time for item in batch.books if item.record.snapshot_time is not None],
         "trade_gaps": [item.record.time for item in batch.gaps if item.record.time is not None],
         "coverage": [item.record.time for item in batch.coverage if item.record.time is not None],
         "instrument_history": [item.record.received for item in batch.instruments],

@@ -15,12 +15,22 @@ from typing import LiteralString, NamedTuple
 
 from psycopg.rows import TupleRow
 
-from pipeline.errors import SettingsError
 from pipeline.records import Candle, Gap, Instrument, Trade
-from pipeline.timeframes import WIDTHS
+from store.klines import KlineRepository
+from store.orderbooks import OrderBookRepository
+from store.quotes import QuoteRepository, TickerRepository
+from store.ranges import CHUNK, filled, known_timeframe, span
 from store.repository import Header, Repository, Time, moment
 
-CHUNK = 5_000
+__all__ = [
+    "Interval",
+    "KlineRepository",
+    "MarketDataRepository",
+    "OrderBookRepository",
+    "QuoteRepository",
+    "RawTradeRepository",
+    "TickerRepository",
+]
 
 
 class Interval(NamedTuple):
@@ -43,13 +53,13 @@ class RawTradeRepository(Repository):
     def between(self, exchange: str, symbol: str, start: Time, end: Time) -> list[Trade]:
         """The trades of [start, end), ordered by time and sequence."""
         header = self.header(exchange, symbol)
-        rows = self.all(_TRADE + "FROM trades(%s, %s, %s, %s)", _range(header, start, end))
+        rows = self.all(_TRADE + "FROM trades(%s, %s, %s, %s)", span(header, start, end))
         return [_trade(header, row) for row in rows]
 
     def stream(self, exchange: str, symbol: str, start: Time, end: Time, *, chunk: int = CHUNK) -> Iterator[Trade]:
         """As `between`, one by one. The connection is busy until the iterator is used up or closed."""
         header = self.header(exchange, symbol)
-        rows = self.each(_TRADE + "FROM trades(%s, %s, %s, %s)", _range(header, start, end), chunk)
+        rows = self.each(_TRADE + "FROM trades(%s, %s, %s, %s)", span(header, start, end), chunk)
         with contextlib.closing(rows):
             for row in rows:
                 yield _trade(header, row)
@@ -140,7 +150,7 @@ class MarketDataRepository(Repository):
         rows = self.all(
             _CANDLE
             + "FROM candles WHERE instrument_id = %s AND timeframe = %s ORDER BY candles.open_time DESC LIMIT %s",
-            (header.number, _timeframe(timeframe), n),
+            (header.number, known_timeframe(timeframe), n),
         )
         return [_candle(header, timeframe, row) for row in rows]
 
@@ -189,7 +199,7 @@ def _candle(header: Header, timeframe: str, row: TupleRow) -> Candle:
         "open_time", "close_time", "received", "open", "high", "low", "close", "volume", "quote_volume", "buy_volume",
         "buy_quote_volume", "contracts", "trades_count", "first_id", "last_id", "quality", "revision", "missing",
     )  # fmt: skip
-    return Candle(**header.fields(), time=row[1], timeframe=timeframe, **dict(zip(names, row, strict=True)))
+    return filled(Candle, header, (*names, "time", "timeframe"), (*row, row[1], timeframe))
 
 
 def _gap(header: Header, row: TupleRow) -> Gap:
@@ -201,17 +211,7 @@ def _gap(header: Header, row: TupleRow) -> Gap:
     return Gap(**header.fields(), remaining=remaining, **dict(zip(names, row[:-1], strict=True)))
 
 
-def _range(header: Header, start: Time, end: Time) -> tuple[str, str, datetime, datetime]:
-    return header.exchange, header.instrument, moment(start), moment(end)
-
-
 def _candle_range(
     header: Header, timeframe: str, start: Time, end: Time, fill: bool
 ) -> tuple[str, str, str, datetime, datetime, bool]:
-    return header.exchange, header.instrument, _timeframe(timeframe), moment(start), moment(end), fill
-
-
-def _timeframe(timeframe: str) -> str:
-    if timeframe not in WIDTHS:
-        raise SettingsError(f"there is no time frame {timeframe!r}; known are {', '.join(WIDTHS)}")
-    return timeframe
+    return header.exchange, header.instrument, known_timeframe(timeframe), moment(start), moment(end), fill

@@ -1,13 +1,15 @@
-"""Records as lines of COPY, and the columns they fill, table by table. Pure."""
+"""Records as lines of COPY, one function a table; the columns stand in tables.py. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from pipeline.errors import DecodeError
-from pipeline.records import Candle, Coverage, Gap, Instrument, Record, Trade
+from pipeline.records import Candle, Coverage, Gap, Instrument, Kline, OrderBook, Quote, Record, Ticker, Trade
 from pipeline.steps import Entry
 from store.batch import Found, InstrumentKey
 from store.copytext import NULL, array, maybe_timestamp, ranges, text, timestamp
+from store.entries import at
+from store.tables import METADATA
 
 T = TypeVar("T", bound=Record)
 
@@ -17,59 +19,6 @@ class Row(NamedTuple):
 
     line: str
     found: Found[Record]
-
-
-class Table(NamedTuple):
-    """Where rows go: the table, its columns in the order of the lines, its key."""
-
-    name: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
-
-
-TRADES = Table(
-    "trades",
-    (
-        "instrument_id", "time", "received", "sequence", "first_sequence", "epoch", "fills", "repaired", "side",
-        "price", "size", "contracts", "id", "conditions",
-    ),
-    ("instrument_id", "time", "sequence", "epoch"),
-)  # fmt: skip
-
-CANDLES = Table(
-    "candles",
-    (
-        "instrument_id", "timeframe", "open_time", "close_time", "received", "missing", "trades_count", "entry_ms",
-        "entry_seq", "revision", "quality", "open", "high", "low", "close", "volume", "quote_volume", "buy_volume",
-        "buy_quote_volume", "contracts", "first_id", "last_id",
-    ),
-    ("instrument_id", "timeframe", "open_time"),
-)  # fmt: skip
-
-GAPS = Table(
-    "trade_gaps",
-    (
-        "instrument_id", "epoch", "from_sequence", "to_sequence", "from_time", "to_time", "cause", "state", "reason",
-        "repaired", "remaining", "opened", "time", "received", "entry_ms", "entry_seq",
-    ),
-    ("instrument_id", "epoch", "from_sequence"),
-)  # fmt: skip
-
-COVERAGE = Table(
-    "coverage",
-    (
-        "instrument_id", "entry_ms", "entry_seq", "time", "received", "partition", "state", "cause", "connection",
-        "timeframes",
-    ),
-    ("instrument_id", "entry_ms", "entry_seq"),
-)  # fmt: skip
-
-METADATA = (
-    "symbol", "market", "base", "quote", "settle", "contract", "contract_value", "contract_currency", "tick_size",
-    "lot_size", "min_size", "expiry", "strike", "option", "status", "listed",
-)  # fmt: skip
-
-INSTRUMENTS = Table("instrument_history", ("instrument_id", "valid_from", *METADATA), ("instrument_id", "valid_from"))
 
 
 def render(
@@ -113,6 +62,47 @@ def candle_line(found: Found[Candle], number: int) -> str:
     )  # fmt: skip
     times = (timestamp(candle.open_time), timestamp(candle.close_time), timestamp(candle.received))
     return "\t".join((str(number), candle.timeframe, *times, *map(str, numbers), *map(text, words)))
+
+
+def kline_line(found: Found[Kline], number: int) -> str:
+    kline = found.record
+    times = (timestamp(kline.open_time), timestamp(kline.close_time), timestamp(kline.received))
+    count = NULL if kline.trades_count is None else str(kline.trades_count)
+    words = (
+        kline.open, kline.high, kline.low, kline.close, kline.volume, kline.quote_volume, kline.buy_volume,
+        kline.buy_quote_volume, kline.contracts, kline.first_id, kline.last_id,
+    )  # fmt: skip
+    numbers = (maybe_timestamp(kline.time), count, *entry_id(found.entry))
+    return "\t".join((str(number), kline.timeframe, *times, *numbers, *map(text, words)))
+
+
+def quote_line(found: Found[Quote], number: int) -> str:
+    quote = found.record
+    sequence = NULL if quote.sequence is None else str(quote.sequence)
+    times = (timestamp(quote.received), maybe_timestamp(quote.time))
+    words = (quote.bid, quote.bid_size, quote.ask, quote.ask_size)
+    return "\t".join((str(number), *times, sequence, *entry_id(found.entry), *map(text, words)))
+
+
+def ticker_line(found: Found[Ticker], number: int) -> str:
+    ticker = found.record
+    times = (timestamp(ticker.received), maybe_timestamp(ticker.time))
+    words = (
+        ticker.last, ticker.bid, ticker.bid_size, ticker.ask, ticker.ask_size, ticker.open_24h, ticker.high_24h,
+        ticker.low_24h, ticker.volume_24h, ticker.quote_volume_24h,
+    )  # fmt: skip
+    return "\t".join((str(number), *times, *entry_id(found.entry), *map(text, words)))
+
+
+def orderbook_line(found: Found[OrderBook], number: int) -> str:
+    book = found.record
+    times = (timestamp(at(book)), timestamp(book.received), maybe_timestamp(book.time))
+    sequence = NULL if book.sequence is None else str(book.sequence)
+    numbers = (maybe_timestamp(book.snapshot_time), sequence, *entry_id(found.entry), str(book.depth))
+    best = (*(book.bids[0] if book.bids else (None, None)), *(book.asks[0] if book.asks else (None, None)))
+    words = ("t" if book.valid else "f", book.unit, text(book.reason), *map(text, best))
+    levels = [array(tuple(level[of] for level in side)) for side in (book.bids, book.asks) for of in (0, 1)]
+    return "\t".join((str(number), *times, *numbers, *words, *levels))
 
 
 def gap_line(found: Found[Gap], number: int) -> str:

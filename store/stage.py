@@ -25,6 +25,7 @@ from store.batch import STAGE, Batch, Partition
 from store.faults import TooManyFaults
 from store.postgres import Cursor, Database, PostgresAway
 from store.progress import Progress
+from store.tables import DAILY, MONTHLY
 
 BLOCK_MS = 500
 FIRST_PAUSE = 0.1
@@ -255,8 +256,8 @@ def ahead(today: int) -> set[Partition]:
     days = [(today + day) * DAY for day in range(DAYS_AHEAD + 1)]
     # Steps of 28 days never jump over a month.
     months = [(today + 28 * step) * DAY for step in range(DAYS_AHEAD + 2)]
-    seconds = {Partition(parent, day) for parent in ("trades", "candles_seconds") for day in days}
-    return seconds | {Partition("candles_minutes", month) for month in months}
+    daily = {Partition(parent, day) for parent in DAILY for day in days}
+    return daily | {Partition(parent, month) for parent in MONTHLY for month in months}
 
 
 def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:

@@ -1,6 +1,6 @@
 """The SQL that `store` writes with. Text only."""
 
-from store.rows import CANDLES, GAPS, METADATA, Table
+from store.tables import CANDLES, GAPS, KLINES, METADATA, Table
 
 
 def copy(table: Table, into: str | None = None) -> str:
@@ -40,6 +40,7 @@ def merge_newer(table: Table, *, keep: tuple[str, ...] = ()) -> str:
 
 
 MERGE_CANDLES = merge_newer(CANDLES)
+MERGE_KLINES = merge_newer(KLINES)
 MERGE_GAPS = merge_newer(GAPS, keep=("opened",))
 
 _OLD = ", ".join(f"h.{name}" for name in METADATA)
@@ -76,6 +77,21 @@ ADD_INSTRUMENTS = """
     INSERT INTO instruments (exchange, instrument, symbol, market)
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
     ON CONFLICT (exchange, instrument) DO NOTHING
+"""
+
+MAKE_PARTITIONS = """
+    SELECT make_partition(parent, at) FROM unnest(%s::text[], %s::timestamptz[]) AS missing (parent, at)
+"""
+
+NEWEST_BOOKS = """
+    SELECT wanted.id, newest.valid, newest.reason
+    FROM unnest(%s::int[]) AS wanted (id) CROSS JOIN LATERAL (
+        SELECT o.valid, o.reason FROM orderbooks o
+        WHERE o.instrument_id = wanted.id AND o.at > (
+            SELECT n.at FROM orderbooks n WHERE n.instrument_id = wanted.id ORDER BY n.at DESC LIMIT 1
+        ) - interval '10 seconds'
+        ORDER BY o.entry_ms DESC, o.entry_seq DESC LIMIT 1
+    ) newest
 """
 
 ADD_CURSORS = """

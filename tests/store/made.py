@@ -10,7 +10,21 @@ import msgspec
 import psycopg
 
 from pipeline.heartbeat import Heartbeat
-from pipeline.records import Candle, CandleSettings, Clock, Coverage, Gap, Instrument, Trade, encode
+from pipeline.records import (
+    Candle,
+    CandleSettings,
+    Clock,
+    Coverage,
+    Gap,
+    Instrument,
+    Kline,
+    OrderBook,
+    Quote,
+    Record,
+    Ticker,
+    Trade,
+    encode,
+)
 from pipeline.steps import Command, Entry
 from pipeline.streams import Keys
 from pipeline.wire import Wire, check
@@ -23,6 +37,7 @@ SECOND = 1_000_000_000
 NOON = 1_760_000_400 * SECOND
 """2025-10-09 09:00 UTC."""
 KEYS = Keys("test", "okx")
+BTC = {"exchange": "okx", "market": "spot", "symbol": "BTC-USDT", "instrument": "BTC-USDT"}
 
 
 def trade(sequence: int, **fields: Any) -> Trade:
@@ -68,6 +83,36 @@ def candle(number: int, timeframe: str = "1m", **fields: Any) -> Candle:
         "quality": "complete",
     }
     return msgspec.convert(made | fields, Candle)
+
+
+def kline(number: int, timeframe: str = "1m", **fields: Any) -> Kline:
+    width = {"1s": SECOND, "1m": 60 * SECOND}[timeframe]
+    open_time = NOON + number * width
+    bar = {"timeframe": timeframe, "open_time": open_time, "close_time": open_time + width}
+    prices = {"open": "64000.10", "high": "64001", "low": "64000", "close": "64000.5", "volume": "2.5"}
+    times = {"time": None, "received": open_time + width + SECOND // 10}
+    return msgspec.convert(BTC | bar | prices | times | fields, Kline)
+
+
+def quote(number: int, **fields: Any) -> Quote:
+    received = NOON + number * SECOND // 10
+    times = {"time": None, "received": received, "sequence": number}
+    best = {"bid": "64000.10", "bid_size": "0.5", "ask": "64000.20", "ask_size": "1.25"}
+    return msgspec.convert(BTC | times | best | fields, Quote)
+
+
+def ticker(number: int, **fields: Any) -> Ticker:
+    time = NOON + number * SECOND
+    made = {"time": time, "received": time + 5_000_123, "last": "64000.10", "volume_24h": "1234.5"}
+    return msgspec.convert(BTC | made | fields, Ticker)
+
+
+def book(number: int, *, grid: bool = True, **fields: Any) -> OrderBook:
+    """The book `number` tenths of a second after noon; on the grid where it is said to be."""
+    time = NOON + number * SECOND // 10
+    times = {"time": time - 7_000_000, "received": time + 5_000_123, "snapshot_time": time if grid else None}
+    levels = {"bids": [["64000.10", "0.5"], ["63999.9", "2"]], "asks": [["64000.20", "1.25"]]}
+    return msgspec.convert(BTC | times | levels | {"depth": 20, "sequence": number} | fields, OrderBook)
 
 
 def instrument(**fields: Any) -> Instrument:
@@ -130,15 +175,15 @@ def fields(record: msgspec.Struct) -> dict[bytes, bytes]:
     """The fields of the stream entry that normalize or aggregate would write."""
     if isinstance(record, Clock | Coverage):
         return {b"control": type(record).__name__.lower().encode(), b"data": encode(record)}
-    assert isinstance(record, Trade | Candle | Instrument | Gap)
+    assert isinstance(record, Record)
     return {b"symbol": record.symbol.encode(), b"data": encode(record)}
 
 
 def stream(record: msgspec.Struct, keys: Keys = KEYS) -> str:
-    if isinstance(record, Candle):
-        return keys.stream(f"candle:{record.timeframe}")
-    kinds = {Trade: "trade", Clock: "trade", Coverage: "trade", Instrument: "instrument", Gap: "gap"}
-    return keys.stream(kinds[type(record)])
+    name = type(record).__name__.lower()
+    if isinstance(record, Candle | Kline):
+        return keys.stream(f"{name}:{record.timeframe}")
+    return keys.stream("trade" if name in ("clock", "coverage") else name)
 
 
 def entry(number: int, record: msgspec.Struct, **changes: bytes) -> Entry:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.records import Trade, encode
 from pipeline.steps import Entry
 from pipeline.timeframes import DAY
-from store.batch import Batch, Found, Moved, Partition, latest_candles, rounds
+from store.batch import Batch, Found, Moved, Partition, latest, rounds
 from store.copytext import array, ranges, text, timestamp
 from store.rows import candle_line, gap_line, render, trade_line
 from tests.store.made import NOON, SECOND, candle, clock, coverage, entry, fields, gap, instrument, stream, trade
@@ -99,7 +99,10 @@ def test_partitions_are_those_of_the_rows() -> None:
 
 def test_the_last_candle_of_a_window_is_kept_and_instruments_are_taken_in_turns() -> None:
     batch = taken(candle(0), candle(1), candle(0, close="64000.9"), instrument(), instrument(tick_size="0.5"))
-    assert [found.record.close for found in latest_candles(batch.candles)] == ["64000.9", "64000.5"]
+    assert [found.record.close for found in latest(batch.candles, lambda c: (c.timeframe, c.open_time))] == [
+        "64000.9",
+        "64000.5",
+    ]
     assert [[found.record.tick_size for found in turn] for turn in rounds(batch.instruments)] == [["0.1"], ["0.5"]]
 
 

@@ -86,7 +86,7 @@ async def test_records_of_every_kind_land(redis_url: str, database_url: str, tmp
     assert query(database_url, f"SELECT {counts}") == [(1, 1, 1, 1, 1)]
     details = running.heartbeat.report().details
     newest = NOON + 500 * SECOND // 10
-    assert details["tables"]["trades"] == {"rows": 500, "newest": newest}
+    assert details["tables"]["trades"].items() >= {"rows": 500, "newest": newest}.items()
     assert details["latency_ms"]["count"] == 500
     assert sum(count for _, count in details["latency_buckets"]) == 500
     assert set(details["cursors"]) == {
