@@ -108,7 +108,7 @@ class Series:
         """
         opened: dict[int, Bar] = {}
         close: int | None = None
-        for part in self._parts(width):
+        for part in self._parts(width, first - width):
             start = part.opened - (part.opened + shift) % width
             if start > until:
                 break
@@ -134,8 +134,14 @@ class Series:
         """The last price (ticks) of the minutes that open before `time` (ms)."""
         return next((bar.close for bar in reversed(self._minutes.values()) if bar.opened < time), None)
 
-    def _parts(self, width: int) -> Iterable[Bar]:
-        return (self._seconds if width < MINUTE_MS else self._minutes).values()
+    def _parts(self, width: int, since: int) -> Iterable[Bar]:
+        """The kept bars from the last one that opened before `since` (ms) on: those asked for are the newest."""
+        parts: list[Bar] = []
+        for part in reversed((self._seconds if width < MINUTE_MS else self._minutes).values()):
+            parts.append(part)
+            if part.opened < since:
+                break
+        return reversed(parts)
 
 
 def _copy(bar: Bar, opened: int) -> Bar:
