@@ -22,8 +22,8 @@ class OrderBookRepository(RangeRepository[OrderBook]):
     names = ("time", "received", "snapshot_time", "valid", "reason", "unit", "depth", "sequence", "bids", "asks")
 
     def at(self, exchange: str, symbol: str, time: Time) -> OrderBook | None:
-        """The newest book stored of `time` or before; None before the first. One that is older than a minute (or than
-        store_interval, where that is longer) is what was last known: nothing proved it since."""
+        """The newest book stored of `time` or before; None before the first. One that is older than a minute is what
+        was last known: nothing proved it since."""
         header = self.header(exchange, symbol)
         values = (header.exchange, header.instrument, moment(time))
         rows = self.all(f"{self.columns} FROM orderbook_at(%s, %s, %s)", values)

@@ -28,6 +28,7 @@ from pipeline.records import (
 from pipeline.steps import Command, Entry
 from pipeline.streams import Keys
 from pipeline.wire import Wire, check
+from store.batch import Batch
 from store.postgres import Database
 from store.prepare import prepare
 from store.progress import Progress
@@ -268,3 +269,22 @@ def ready(database_url: str) -> str:
     """The database, migrated."""
     prepare(database_url)
     return database_url
+
+
+async def write(database_url: str, *records: msgspec.Struct) -> None:
+    """Stores the records as one batch."""
+
+    async def bury(letters: object) -> None:
+        raise AssertionError(f"unusable: {letters}")
+
+    batch = Batch("okx")
+    database = await Database.open(ready(database_url), "store-0")
+    names = {stream(record): None for record in records}
+    cursors = await database.cursors("test", list(names))
+    for name in names:
+        kind = name.removeprefix("test:").removesuffix(":{okx}")
+        at, first = cursors[name].id, cursors[name].entries
+        entries = [entry(first + n, record) for n, record in enumerate(records, start=1) if stream(record) == name]
+        batch.take(kind, name, at, entries)
+    await database.write("test", batch, bury)
+    await database.close()

@@ -8,8 +8,6 @@ import pytest
 
 from pipeline.errors import ServerAway, SettingsError
 from pipeline.records import Candle, Gap, Trade
-from store.batch import Batch
-from store.postgres import Database
 from store.repositories import Interval, MarketDataRepository, RawTradeRepository
 from store.repository import Repository
 from tests.servers import PostgresServer, free_port
@@ -19,35 +17,15 @@ from tests.store.made import (
     candle,
     clock,
     coverage,
-    entry,
     gap,
     instrument,
     query,
     ready,
-    stream,
     trade,
+    write,
 )
 
 MINUTE = 60 * SECOND
-
-
-async def write(database_url: str, *records: msgspec.Struct) -> None:
-    """Stores the records as one batch."""
-
-    async def bury(letters: object) -> None:
-        raise AssertionError(f"unusable: {letters}")
-
-    batch = Batch("okx")
-    database = await Database.open(ready(database_url), "store-0")
-    names = {stream(record): None for record in records}
-    cursors = await database.cursors("test", list(names))
-    for name in names:
-        kind = name.removeprefix("test:").removesuffix(":{okx}")
-        at, first = cursors[name].id, cursors[name].entries
-        entries = [entry(first + n, record) for n, record in enumerate(records, start=1) if stream(record) == name]
-        batch.take(kind, name, at, entries)
-    await database.write("test", batch, bury)
-    await database.close()
 
 
 def whole(record: Trade | Candle) -> Trade | Candle:
