@@ -14,7 +14,7 @@ import msgspec
 from simulator.listings import Listing
 
 SECOND = 1_000_000_000
-KEPT = 50_000
+KEPT = 20_000
 """Level changes remembered for `changed`."""
 ADDED, REMOVED = 0.2, 0.35
 SLACK = 20
