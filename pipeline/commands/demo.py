@@ -182,6 +182,9 @@ class Show:
         self._view.watch(self.settings)
         self._settling.everything_runs(self._supervisor)
         self._settling.everything_subscribed()
+        # Not every exchange replays old trades, and quiet instruments may not trade for an hour.
+        for venue in self.venues:
+            venue.print_one_of_each()
         self._settling.first_trades(sum(len(venue.listings) for venue in self.venues))
         if (home := home_of(self.settings)) != self.settings.state_dir:
             self._view.say(f"the user of Postgres cannot reach {self.settings.state_dir}: its data are in {home}")
@@ -212,8 +215,7 @@ class Show:
             self._settling.everything_subscribed()
             # After this trade no hole in the numbers can hide at the end.
             for venue in self.venues:
-                for instrument in venue.listings:
-                    venue.market.print_one(instrument)
+                venue.print_one_of_each()
             self._settling.books_valid({venue.exchange: venue.listings for venue in self.venues})
             self._settling.drained()
         except NotSettled as error:

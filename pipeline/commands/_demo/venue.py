@@ -41,6 +41,11 @@ class Venue:
         """Canonical symbols of everything it lists."""
         return tuple(listing.symbol for listing in self.listings.values())
 
+    def print_one_of_each(self) -> None:
+        """One more order on everything it lists, now. Raises ServerAway."""
+        for instrument in self.listings:
+            self.market.print_one(instrument)
+
     def check(self) -> None:
         """Raises ServerAway when the simulator has ended."""
         self._child.check()
