@@ -3,16 +3,20 @@
 from typing import Any
 
 from normalize.continuity import Continuity
+from normalize.shelf import Shelf
 from normalize.state import State
+from pipeline.wants import Want
 
 
-def describe(state: State) -> dict[str, Any]:
+def describe(state: State, shelf: Shelf) -> dict[str, Any]:
     """The report; the fields are in docs/architecture.md."""
     stream = state.stream
     names = sorted({*state.evidence.covers, *state.continuity})
     return {
         "subscriptions": {name: _trades(state, name) for name in names},
         "latest": state.latest.report(),
+        "books": shelf.report(),
+        "wants": {key: _want(want) for key, want in sorted(shelf.wants.items())},
         "dead": dict(stream.dead),
         "control": dict(stream.control),
         "writer": stream.writer,
@@ -45,4 +49,14 @@ def _trades(state: State, name: str) -> dict[str, Any]:
         "held": len(seen.held),
         "open_gaps": seen.open_gaps,
         "missing": seen.missing,
+    }
+
+
+def _want(want: Want) -> dict[str, Any]:
+    return {
+        "what": want.what,
+        "instrument": want.instrument,
+        "number": want.number,
+        "since": want.since,
+        "reason": want.reason,
     }

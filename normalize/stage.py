@@ -9,12 +9,14 @@ from normalize.latest import Told, kind_of
 from normalize.mapper import Reading, load
 from normalize.outlet import Outlet
 from normalize.report import describe
+from normalize.rereading import Rereader
+from normalize.shelf import Shelf
 from normalize.state import State
 from normalize.stream import Arrival, count
 from normalize.trades import Trades
 from pipeline.errors import ContractBroken, DecodeError
 from pipeline.exchanges import Exchange
-from pipeline.frames import VERSION, ClockData, Frame, RawEntry, SubscriptionData, unpack
+from pipeline.frames import VERSION, ClockData, Frame, RawEntry, RequestData, SubscriptionData, unpack
 from pipeline.records import CandleSettings, Clock, Instrument, encode
 from pipeline.steps import Entry, Step
 from pipeline.streams import Keys
@@ -23,6 +25,7 @@ from pipeline.timeframes import DAY
 NAME = "normalize"
 _CLOCK = msgspec.json.Decoder(ClockData)
 _SUBSCRIPTION = msgspec.json.Decoder(SubscriptionData)
+_REQUEST = msgspec.json.Decoder(RequestData)
 
 
 class Normalize:
@@ -53,14 +56,40 @@ class Normalize:
         """See Stage."""
         self._state = State(saved)
         self._trades = Trades(self._state, self._outlet, self._candles)
+        self._shelf = Shelf(saved, self._mapper.book_rule, self._state.instruments, self._outlet, self._state.stream)
+        self._rereader: Rereader | None = None
+
+    @property
+    def reread_from(self) -> bytes | None:
+        """See Rereading."""
+        behind = self._shelf.behind
+        return None if behind is None else behind.after.encode()
+
+    def reread(self, entry: Entry) -> None:
+        """See Rereading."""
+        if self._rereader is None:
+            behind = self._shelf.behind
+            assert behind is not None
+            self._rereader = Rereader(self._mapper, self._shelf, self._state.instruments, behind.stream())
+        self._rereader.take(entry)
+
+    def lack(self, oldest: bytes) -> None:
+        """See Rereading."""
+        self._shelf.lack(oldest)
+
+    def faults(self) -> list[str]:
+        """See Rereading."""
+        return self._shelf.caught_up()
 
     def save(self, step: Step) -> None:
         """See Stage."""
         self._state.save(step)
+        self._shelf.save(step)
 
     def process(self, entry: Entry, step: Step) -> None:
         """See Stage. Raises ContractBroken only for entries of another version of this program."""
         self._outlet.turn(step, self._state, entry.id)
+        self._shelf.enter(self._state.stream)
         if (raw := self._unpacked(entry)) is not None:
             self._arrived(self._state.stream.admit(raw), raw)
         self._state.stream.entry = entry.id.decode()
@@ -85,12 +114,13 @@ class Normalize:
     @property
     def last_data(self) -> int | None:
         """Host time of the newest frame with market data; None before the first."""
-        times = [cover.message for cover in self._state.evidence.covers.values()]
-        return max((time for time in [*times, self._state.latest.last_message] if time is not None), default=None)
+        trades = [cover.message for cover in self._state.evidence.covers.values()]
+        times = [*trades, self._state.latest.last_message, self._shelf.last_message]
+        return max((time for time in times if time is not None), default=None)
 
     def report(self) -> dict[str, object]:
         """See Stage; the fields are in docs/architecture.md."""
-        return describe(self._state)
+        return describe(self._state, self._shelf)
 
     def _unpacked(self, entry: Entry) -> RawEntry | None:
         try:
@@ -102,10 +132,13 @@ class Normalize:
             return None
 
     def _arrived(self, arrival: Arrival, raw: RawEntry) -> None:
-        """A jump, or a writer that took over without a close, ends all coverage before the entry's frames."""
+        """A jump, or a writer that took over without a close, ends all coverage and breaks all books before the
+        entry's frames."""
         stream, evidence = self._state.stream, self._state.evidence
         if arrival in ("repeated", "stale"):
             return
+        if arrival in ("writer", "lost"):
+            self._shelf.lost(arrival, stream.received or 0)
         if arrival == "writer":
             self._trades.covered(evidence.close_all("writer"), stream.received or 0)
             stream.take_over()
@@ -115,6 +148,7 @@ class Normalize:
             self._frame(frame)
 
     def _frame(self, frame: Frame) -> None:
+        self._shelf.event += 1
         received = self._state.stream.advance(frame)
         try:
             self._kinds[frame.kind](frame, received)
@@ -127,18 +161,24 @@ class Normalize:
     def _open(self, frame: Frame, received: int) -> None:
         self._trades.covered(self._state.evidence.close(frame.conn, "reopened"), received)
         self._state.evidence.heard(frame.conn, received)
+        self._shelf.closed(frame.conn, "reopened", received)
 
     def _close(self, frame: Frame, received: int) -> None:
         self._trades.covered(self._state.evidence.close(frame.conn, "closed"), received)
+        self._shelf.closed(frame.conn, "closed", received)
 
     def _subscription(self, frame: Frame, received: int) -> None:
         data = _SUBSCRIPTION.decode(frame.data)
         self._state.evidence.connection(frame.conn, received)
         if data.channel in self._mapper.trade_channels:
             self._trades.covered(self._state.evidence.subscription(frame.conn, data, received), received)
+        if data.channel in self._mapper.book_channels:
+            self._shelf.subscription(frame.conn, data, received)
 
     def _request(self, frame: Frame, received: int) -> None:
-        count(self._state.stream.control, "request")
+        data = _REQUEST.decode(frame.data)
+        count(self._state.stream.control, f"request {data.state}")
+        self._shelf.request(data, received)
 
     def _clock(self, frame: Frame, received: int) -> None:
         data = _CLOCK.decode(frame.data)
@@ -159,6 +199,7 @@ class Normalize:
             connections={} if offset is None else {name: last + offset for name, last in data.connections.items()},
         )
         self._outlet.control("clock", encode(clock))
+        self._shelf.clock(data, received)
 
     def _data(self, frame: Frame, received: int) -> None:
         state = self._state
@@ -174,6 +215,9 @@ class Normalize:
             self._list(reading.instruments, received)
         self._trades.take(reading.trades, frame, received, connection)
         self._tell_latest(reading)
+        for update in reading.books:
+            state.catalogue.know(update.instrument)
+        self._shelf.take(reading.books, frame, received)
 
     def _tell_latest(self, reading: Reading) -> None:
         """Quotes, tickers and klines that say something new."""
@@ -197,6 +241,8 @@ class Normalize:
         for instrument in instruments:
             if (record := self._state.catalogue.take(instrument)) is not None:
                 self._outlet.emit("instrument", record)
+            self._shelf.know(self._state.instruments[instrument.instrument])
         if self._forgets:
             for name in self._state.catalogue.gone(received):
                 self._state.forget(name)
+                self._shelf.forget(name)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pipeline.records import DeadLetter, Record, encode
 from pipeline.streams import Keys
@@ -13,9 +13,12 @@ MOST_BYTES = 1024 * 1024
 KEPT_OF_A_DEAD_FRAME = 64 * 1024
 DEAD_LETTERS_KEPT = 10_000
 REQUESTS_KEPT = 1_000
+REREAD_FROM = "books_from"
+"""Field of a stage's state: the entry of its source after which it reads again at a restore. What follows is kept."""
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
+StreamId = tuple[int, int]
 
 
 class Entry(NamedTuple):
@@ -119,6 +122,31 @@ class Stage(Protocol):
 
     def report(self) -> dict[str, object]:
         """What `pipeline status` shows of it: JSON values, small."""
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """A stage parts of whose saved state are older than its cursor: between `restore` and the first `process` it is
+    given again what came since. It saves REREAD_FROM."""
+
+    @property
+    def reread_from(self) -> bytes | None:
+        """The entry after which to read again, up to the cursor; None when there is nothing to bring up to date."""
+
+    def reread(self, entry: Entry) -> None:
+        """Takes one of these entries, in order. It was processed before: nothing is written for it."""
+
+    def lack(self, oldest: bytes) -> None:
+        """Entries before `oldest` are gone: what would need them starts anew."""
+
+    def faults(self) -> list[str]:
+        """What could not be restored, for people; told once."""
+
+
+def stream_id(text: bytes) -> StreamId:
+    """(milliseconds, number) of an entry id: ids compare as numbers, not as texts."""
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number or 0)
 
 
 def dead_letter(

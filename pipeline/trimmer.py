@@ -1,5 +1,7 @@
 """Trims the streams of one partition to what all their named readers have read. Runs in normalize.
 
+What outsiders are promised beyond that is a share of the settings, by kind: order books are large and soon out of
+date, raw frames are internal (SHARES). Of the raw stream what normalize reads again at a restore is kept besides.
 Uses no MULTI and nothing a full Redis refuses: it must work exactly when memory is short.
 """
 
@@ -14,9 +16,11 @@ from pipeline.errors import ServerAway
 from pipeline.heartbeat import Heartbeat
 from pipeline.memory import memory_share
 from pipeline.pause import pause
-from pipeline.steps import Command
+from pipeline.steps import REREAD_FROM, Command, StreamId, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
+
+__all__ = ["Promise", "stream_id", "trim", "trim_forever"]
 
 INTERVAL = 10.0
 BUDGET_SHARE = 0.5
@@ -26,14 +30,27 @@ MOST_CUT = 1_000_000
 
 log = logging.getLogger(__name__)
 
-StreamId = tuple[int, int]
-
 
 class Promise(NamedTuple):
     """What outside readers may count on: the last `milliseconds`, and the last `entries`."""
 
     milliseconds: int
     entries: int
+
+
+class Share(NamedTuple):
+    """A kind's part of the promise: it is divided by these."""
+
+    milliseconds: int = 1
+    entries: int = 1
+
+
+SHARES: dict[str, Share] = {
+    "raw": Share(10, 50),
+    "orderbook": Share(10, 50),
+    "quote": Share(5, 5),
+}
+"""A book is about 2 kB, ten times a second: a million of them would be twice a Redis of 1 GiB. Other kinds have all."""
 
 
 async def trim_forever(
@@ -60,13 +77,15 @@ async def trim(wire: Wire, keys: Keys, promise: Promise) -> dict[str, int]:
     removed: dict[str, int] = {}
     for kind, readers in READERS.items():
         stream = keys.stream(kind)
-        floor = await _read_by_all(wire, stream, readers) if readers else None
+        floor = await _read_by_all(wire, keys, stream, readers) if readers else None
         if floor is None:
             continue
         most = MOST_CUT
         if not short:
-            most = min(most, check((await wire.call(("XLEN", stream)))[0]) - promise.entries)
-            floor = min(floor, (now - promise.milliseconds, 0))
+            share = SHARES.get(kind, Share())
+            length = check((await wire.call(("XLEN", stream)))[0])
+            most = min(most, length - promise.entries // share.entries)
+            floor = min(floor, (now - promise.milliseconds // share.milliseconds, 0))
         if most > 0:
             removed[stream] = await _cut(wire, keys, stream, floor, most)
     return removed
@@ -80,21 +99,20 @@ async def _cut(wire: Wire, keys: Keys, stream: str, floor: StreamId, most: int) 
     return int(check(cut))
 
 
-async def _read_by_all(wire: Wire, stream: str, readers: tuple[str, ...]) -> StreamId | None:
-    """The id up to which every named reader has committed; None while one of them never has."""
-    groups = (await wire.call(("XINFO", "GROUPS", stream)))[0]
+async def _read_by_all(wire: Wire, keys: Keys, stream: str, readers: tuple[str, ...]) -> StreamId | None:
+    """The id up to which every named reader has committed, and will not read again; None while one of them never
+    has committed."""
+    # In this order: a step between the two can only add an entry to be read again that lies behind what it found.
+    reread = [("HGET", keys.state(reader), REREAD_FROM) for reader in readers if stream == keys.raw]
+    groups, *again = await wire.call(("XINFO", "GROUPS", stream), *reread)
     if isinstance(groups, redis.exceptions.ResponseError):
         return None
     delivered = {group[b"name"].decode(): group[b"last-delivered-id"] for group in map(_facts, groups)}
     ids = [stream_id(delivered.get(reader, b"0-0")) for reader in readers]
     lowest = min(ids, default=(0, 0))
-    return lowest if lowest > (0, 0) else None
-
-
-def stream_id(text: bytes) -> StreamId:
-    """(milliseconds, number) of an entry id."""
-    milliseconds, _, number = text.partition(b"-")
-    return int(milliseconds), int(number or 0)
+    if lowest == (0, 0):
+        return None
+    return min([lowest, *(stream_id(entry) for entry in map(check, again) if entry)])
 
 
 def _facts(flat: Reply) -> dict[bytes, bytes]:

@@ -16,9 +16,8 @@ from pipeline.errors import ContractBroken, ServerAway, StepRefused
 from pipeline.heartbeat import Heartbeat
 from pipeline.pause import pause
 from pipeline.redis_ready import wait_ready
-from pipeline.steps import Command, Entry, Stage, Step
+from pipeline.steps import Command, Entry, Rereading, Stage, Step, stream_id
 from pipeline.streams import READERS, Keys
-from pipeline.trimmer import stream_id
 from pipeline.wire import Reply, Wire, check
 
 MOST_ENTRIES = 1_000
@@ -114,6 +113,8 @@ class PartitionLoop:
         self._entries_read = int(saved.pop(b"entries_read", b"0"))
         self._stage.restore(saved)
         await self._check_floor()
+        if isinstance(self._stage, Rereading):
+            await self._reread(self._stage)
 
     async def step(self) -> None:
         """Reads, processes and commits what is there, or returns after BLOCK_MS with nothing."""
@@ -152,20 +153,57 @@ class PartitionLoop:
             ("UNWATCH",),
             ("WATCH", self._state_key),
             ("HGET", self._state_key, "cursor"),
-            ("SET", self._lease_key, self._token, "NX", "PX", LEASE_MS),
-            ("GET", self._lease_key),
+            *self._lease(),
             ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", self._stage.source, self.cursor),
         ]
-        if self._holds:
-            commands.insert(0, ("PEXPIRE", self._lease_key, LEASE_MS))
         replies = [check(reply) for reply in await self._wire.call(*commands, block=BLOCK_MS / 1000)]
-        stored, lease, found = replies[-4], replies[-2], replies[-1]
-        self._holds = lease == self._token.encode()
-        if not self._holds:
-            raise LeaseElsewhere(f"{self._stage.name} {self._keys.partition}: {lease!r} works here")
+        stored, lease, found = replies[2], replies[-2], replies[-1]
+        self._hold(lease)
         if (stored or b"0-0") != self.cursor:
             raise StepRefused(f"the cursor stands at {stored!r}, not at {self.cursor!r}")
         return _entries(found)
+
+    async def _reread(self, stage: Rereading) -> None:
+        """Brings what was saved before the cursor up to it, a bounded piece at a time; the lease is kept meanwhile."""
+        if (oldest := await self._oldest()) is not None:
+            stage.lack(oldest)
+        after, count = stage.reread_from, self._count
+        while after is not None:
+            piece: Command = ("XRANGE", self._stage.source, b"(" + after, self.cursor, "COUNT", count)
+            *_, lease, found = [check(reply) for reply in await self._wire.call(*self._lease(), piece)]
+            self._hold(lease)
+            size = 0
+            for entry in _entries([[self._stage.source, found]]):
+                stage.reread(entry)
+                size += sum(map(len, entry.fields.values()))
+            self._heartbeat.counters["reread"] += len(found)
+            after = found[-1][0] if found else None
+            count = max(1, min(self._most, MOST_BYTES_IN * len(found) // max(1, size)))
+        for fault in stage.faults():
+            self._heartbeat.error(f"{self._keys.partition}: {fault}")
+
+    async def _oldest(self) -> bytes | None:
+        """The first entry of the source that is still there, at most the cursor; None when none was ever removed."""
+        facts, first = await self._wire.call(
+            ("XINFO", "STREAM", self._stage.source), ("XRANGE", self._stage.source, "-", "+", "COUNT", 1)
+        )
+        stream = dict(zip(check(facts)[::2], facts[1::2], strict=True))
+        if stream[b"length"] == stream[b"entries-added"]:
+            return None
+        found: list[bytes] = [entry_id for entry_id, _ in check(first)]
+        return min([*found, self.cursor], key=stream_id)
+
+    def _lease(self) -> list[Command]:
+        """Prolongs the lease where it is ours and takes it where it is nobody's; the last reply is whose it is."""
+        take: Command = ("SET", self._lease_key, self._token, "NX", "PX", LEASE_MS)
+        prolong: list[Command] = [("PEXPIRE", self._lease_key, LEASE_MS)] if self._holds else []
+        return [*prolong, take, ("GET", self._lease_key)]
+
+    def _hold(self, lease: bytes) -> None:
+        """Raises LeaseElsewhere when the lease is another's."""
+        self._holds = lease == self._token.encode()
+        if not self._holds:
+            raise LeaseElsewhere(f"{self._stage.name} {self._keys.partition}: {lease!r} works here")
 
     async def _check_types(self) -> None:
         """A key of another type would make one command fail inside an EXEC that does the rest."""

@@ -11,11 +11,11 @@ import pytest
 from pipeline.errors import ContractBroken
 from pipeline.heartbeat import Heartbeat
 from pipeline.records import Trade
-from pipeline.steps import Entry, Step
+from pipeline.steps import REREAD_FROM, Entry, Step, stream_id
 from pipeline.streams import Keys
-from pipeline.trimmer import Promise, trim
+from pipeline.trimmer import SHARES, Promise, trim
 from pipeline.wire import Wire
-from pipeline.worker import work
+from pipeline.worker import LeaseElsewhere, PartitionLoop, work
 from tests.pipeline.faults import FAULTS, Fault, dump, faulty, until
 from tests.servers import RedisServer, TcpProxy
 
@@ -61,6 +61,48 @@ class RunningSum:
         return {"sum": self.sum}
 
 
+class SumSavedNowAndThen(RunningSum):
+    """Its sum is saved with each fifth step only: what came since has to be read again. `told` is what it was told
+    again, `lost` what it was told to be gone, of all instances."""
+
+    told: list[bytes]
+    lost: list[bytes]
+
+    def restore(self, saved: Mapping[bytes, bytes]) -> None:
+        super().restore(saved)
+        self.steps, self.last = 0, b"0-0"
+        self.reread_from: bytes | None = saved.get(REREAD_FROM.encode())
+
+    def process(self, entry: Entry, step: Step) -> None:
+        super().process(entry, step)
+        self.last = entry.id
+
+    def save(self, step: Step) -> None:
+        self.steps += 1
+        if self.steps % 5 == 1:
+            super().save(step)
+            step.save(REREAD_FROM, self.last)
+
+    def reread(self, entry: Entry) -> None:
+        assert self.reread_from is not None
+        assert stream_id(entry.id) > stream_id(self.reread_from)
+        self.sum += int(entry.fields[b"number"])
+        self.told.append(entry.id)
+
+    def lack(self, oldest: bytes) -> None:
+        if self.reread_from is not None and stream_id(self.reread_from) < stream_id(oldest):
+            self.reread_from = None
+            self.lost.append(oldest)
+
+    def faults(self) -> list[str]:
+        return ["the sum is wrong from here on"] if self.lost else []
+
+
+def now_and_then() -> type[SumSavedNowAndThen]:
+    """A class with lists of its own."""
+    return type("Own", (SumSavedNowAndThen,), {"told": [], "lost": []})
+
+
 async def fill(url: str, first: int = 1, last: int = ENTRIES) -> None:
     wire = await Wire.open(url)
     await wire.call(*(("XADD", KEYS.raw, "*", "number", number) for number in range(first, last + 1)))
@@ -77,10 +119,11 @@ async def worker(
     open_wire: Callable[[], Awaitable[Wire]],
     token: str = "first",
     most_entries: int = 50,
+    stage: Callable[[Keys], RunningSum] = RunningSum,
 ) -> AsyncIterator[Heartbeat]:
     """A running worker; stopped at the end, and what it raised is raised."""
     heartbeat, stop = Heartbeat("normalize-okx", tmp_path), asyncio.Event()
-    task = asyncio.create_task(work(RunningSum, open_wire, KEYS, token, heartbeat, stop, most_entries=most_entries))
+    task = asyncio.create_task(work(stage, open_wire, KEYS, token, heartbeat, stop, most_entries=most_entries))
     try:
         yield heartbeat
     finally:
@@ -227,6 +270,72 @@ async def test_a_redis_that_is_killed_and_started_again_loses_nothing(
     await assert_right(redis_server.url)
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_was_saved_behind_the_cursor_is_brought_up_to_it(
+    tmp_path: Path, redis_server: RedisServer, fault: Fault
+) -> None:
+    stage = now_and_then()
+    await fill(redis_server.url)
+    open_wire, failed = faulty(redis_server.url, 8, fault)
+    async with worker(tmp_path, open_wire, most_entries=7, stage=stage) as heartbeat:
+        await all_processed(redis_server.url)
+    await assert_right(redis_server.url)
+    assert len(failed) >= 3
+    assert heartbeat.counters["reread"] == len(stage.told) > 20
+    assert stage.lost == []
+
+
+async def test_a_second_owner_reads_nothing_again_while_the_first_works(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    stage, idle = now_and_then(), now_and_then()
+    await fill(redis_server.url, 1, 300)
+    async with worker(tmp_path, opener(redis_server.url), "first", 7, stage):
+        await all_processed(redis_server.url, 300)
+        wire = await Wire.open(redis_server.url)
+        loop = PartitionLoop(idle(KEYS), wire, KEYS, "second", Heartbeat("second", tmp_path), 7)
+        with pytest.raises(LeaseElsewhere):
+            await loop.restore(take=False)
+        await wire.close()
+    assert idle.told == []
+
+
+async def test_what_has_to_be_read_again_is_not_trimmed(tmp_path: Path, redis_server: RedisServer) -> None:
+    stage = now_and_then()
+    await fill(redis_server.url)
+    async with worker(tmp_path, opener(redis_server.url), most_entries=7, stage=stage):
+        await all_processed(redis_server.url)
+    wire = await Wire.open(redis_server.url)
+    first = (await wire.call(("XRANGE", KEYS.raw, "-", "+", "COUNT", 350)))[0][-1][0]
+    await wire.call(("HSET", KEYS.state("normalize"), REREAD_FROM, first))
+    nothing = Promise(milliseconds=-100_000, entries=0)
+    assert (await trim(wire, KEYS, nothing))[KEYS.raw] == 300, "whole nodes of a hundred entries"
+    assert len((await wire.call(("XRANGE", KEYS.raw, first, first)))[0]) == 1
+    await wire.call(("HDEL", KEYS.state("normalize"), REREAD_FROM))
+    assert (await trim(wire, KEYS, nothing))[KEYS.raw] == 300
+    await wire.close()
+
+
+async def test_a_stage_is_told_when_what_it_has_to_read_again_is_gone(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    stage = now_and_then()
+    await fill(redis_server.url, 1, 300)
+    async with worker(tmp_path, opener(redis_server.url), most_entries=7, stage=stage):
+        await all_processed(redis_server.url, 300)
+    wire = await Wire.open(redis_server.url)
+    first, second = [entry_id for entry_id, _ in (await wire.call(("XRANGE", KEYS.raw, "-", "+", "COUNT", 2)))[0]]
+    await wire.call(("HSET", KEYS.state("normalize"), REREAD_FROM, first), ("XDEL", KEYS.raw, first))
+    await wire.call(("XTRIM", KEYS.raw, "MAXLEN", 0))
+    await wire.close()
+    async with worker(tmp_path, opener(redis_server.url), stage=stage) as heartbeat:
+        await fill(redis_server.url, 301, 310)
+        await all_processed(redis_server.url, 310)
+    assert len(stage.lost) == 1
+    assert stream_id(stage.lost[0]) >= stream_id(second)
+    assert str(heartbeat.report().last_error).endswith("the sum is wrong from here on")
+
+
 async def test_a_key_of_another_type_stops_the_worker(tmp_path: Path, redis_server: RedisServer) -> None:
     wire = await Wire.open(redis_server.url)
     await wire.call(("SET", KEYS.trade, "not a stream"))
@@ -275,8 +384,9 @@ async def test_a_stream_of_any_length_is_cut_to_what_was_promised(redis_server: 
     for _ in range(30):
         await wire.call(*[("XADD", KEYS.raw, "*", "f", "v")] * 1_000)
     await wire.call(("XGROUP", "CREATE", KEYS.raw, "normalize", "$"))
-    assert await trim(wire, KEYS, Promise(milliseconds=-1_000, entries=40_000)) == {}
-    removed = (await trim(wire, KEYS, Promise(milliseconds=-1_000, entries=1_950)))[KEYS.raw]
+    share = SHARES["raw"].entries
+    assert await trim(wire, KEYS, Promise(milliseconds=-1_000, entries=40_000 * share)) == {}
+    removed = (await trim(wire, KEYS, Promise(milliseconds=-1_000, entries=1_950 * share)))[KEYS.raw]
     assert 27_950 <= removed <= 28_050, "whole nodes of a hundred entries are cut, and never too much"
     await wire.close()
 
