@@ -62,7 +62,7 @@ class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
 
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
     """`error` says why nothing is known. `budget` is the server's maxmemory, or that of the settings where the
-    server has none. `rates` are trades per second over the last minute by (exchange, symbol)."""
+    server has none. `rates` are records per second over the last minute by (exchange, kind, symbol)."""
 
     error: str | None = None
     version: str | None = None
@@ -72,7 +72,7 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     persistent: bool | None = None
     streams: tuple[Stream, ...] = ()
     dead: DeadLetters = DeadLetters()
-    rates: dict[tuple[str, str], float] = {}
+    rates: dict[tuple[str, str, str], float] = {}
     reports: dict[str, Report] = {}
 
 

@@ -1,13 +1,14 @@
 """What "healthy" means: facts of one moment to a verdict with reasons. Pure; the CLI, the web and the watchdog call it.
 
 The whole is `stopped` when nothing runs, else as bad as its worst reason; so is each process. The rules are in
-`findings.RULES`; a `notice` is shown and changes nothing.
+`rules.RULES`; a `notice` is shown and changes nothing.
 """
 
 import msgspec
 
 from pipeline.facts import Process, Snapshot
-from pipeline.findings import LEVELS, RULES, Level, Reason, find
+from pipeline.findings import find
+from pipeline.rules import LEVELS, RULES, Level, Reason
 from pipeline.settings import Settings
 
 
@@ -45,6 +46,19 @@ def judge(snapshot: Snapshot, settings: Settings, previous: Verdict | None = Non
         reasons=reasons,
         processes={process.name: _process_verdict(process, reasons) for process in snapshot.processes},
     )
+
+
+def of_exchange(name: str, verdict: Verdict, process: Process) -> ProcessVerdict:
+    """An exchange: its ingest `process`, and whatever was found of its subscriptions by whichever process."""
+    judged = verdict.processes[process.name]
+    own = tuple(
+        reason
+        for reason in verdict.reasons
+        if reason in judged.reasons or reason.subject == name or reason.subject.startswith(f"{name} ")
+    )
+    level = _worst([judged.level, *(RULES[reason.code].process for reason in own)])
+    status = "degraded" if judged.status == "running" and level != "healthy" else judged.status
+    return ProcessVerdict(level=level, status=status, reasons=own)
 
 
 def _worst(levels: list[Level]) -> Level:

@@ -3,19 +3,19 @@
 The names of the fields are those of the seeds (`should_be_running`, `statistics.messages_received` …).
 """
 
-from typing import Any
-
+from pipeline.demands import demands
 from pipeline.errors import SettingsError
 from pipeline.facts import Process, Snapshot
-from pipeline.findings import Reason, beats
-from pipeline.health import ProcessVerdict, Verdict
+from pipeline.health import ProcessVerdict, Verdict, of_exchange
+from pipeline.liveness import beats
 from pipeline.reports import Report
+from pipeline.rows import Document, budget_row, demand_row, subscription_row
+from pipeline.rules import Reason
+from pipeline.seen import budgets, clock_offset, connections, patterns
 from pipeline.settings import Settings
 from pipeline.spelling import advice
-from pipeline.subscriptions import Subscription, clock_offset, connections, subscriptions
+from pipeline.subscriptions import subscriptions
 from pipeline.text import iso, seconds
-
-Document = dict[str, Any]
 
 HEALTH_FIELDS = (
     "name",
@@ -32,7 +32,7 @@ HEALTH_FIELDS = (
 
 def document(snapshot: Snapshot, verdict: Verdict, settings: Settings, version: str) -> Document:
     """Everything."""
-    processes = {p.name: process(p, snapshot, verdict, settings) for p in snapshot.processes}
+    processes = {p.name: process(p, snapshot, verdict.processes[p.name], settings) for p in snapshot.processes}
     collectors = [row for row in processes.values() if row["should_be_running"]]
     errors = [p.report for p in snapshot.processes if p.report is not None and p.report.last_error]
     newest = max(errors, key=lambda report: report.last_error_at or 0, default=None)
@@ -68,9 +68,8 @@ def of_name(whole: Document, name: str) -> Document:
     return part
 
 
-def process(facts: Process, snapshot: Snapshot, verdict: Verdict, settings: Settings) -> Document:
+def process(facts: Process, snapshot: Snapshot, judged: ProcessVerdict, settings: Settings) -> Document:
     """One process."""
-    judged = verdict.processes[facts.name]
     report, now = facts.report, snapshot.at
     name = facts.name.partition("-")[2]
     of_exchange = name if name in settings.file.exchanges else None
@@ -97,13 +96,16 @@ def process(facts: Process, snapshot: Snapshot, verdict: Verdict, settings: Sett
 
 
 def exchange(name: str, snapshot: Snapshot, verdict: Verdict, settings: Settings) -> Document:
-    """One exchange: its ingest process under the seeds' names, and every subscription."""
+    """One exchange: its ingest process under the seeds' names, every subscription, what is wanted and allowed."""
     facts = next(p for p in snapshot.processes if p.name == f"ingest-{name}")
     offset = clock_offset(facts.report)
     rows = [row for row in subscriptions(snapshot, settings) if row.exchange == name]
-    return process(facts, snapshot, verdict, settings) | {
+    return process(facts, snapshot, of_exchange(name, verdict, facts), settings) | {
         "clock_offset_ms": None if offset is None else round(offset / 1e6, 3),
-        "subscriptions": [_subscription(row, snapshot.at) for row in rows],
+        "subscriptions": [subscription_row(row, snapshot.at) for row in rows],
+        "patterns": patterns(facts.report),
+        "wants": [demand_row(demand, snapshot.at) for demand in demands(snapshot, name)],
+        "budgets": {allowance: budget_row(budget) for allowance, budget in budgets(facts.report).items()},
     }
 
 
@@ -189,28 +191,6 @@ def _websocket(report: Report | None, now: int) -> Document:
             }
             for name, link in links.items()
         ],
-    }
-
-
-def _subscription(row: Subscription, now: int) -> Document:
-    return {
-        "symbol": row.symbol,
-        "instrument": row.instrument,
-        "kind": row.kind,
-        "state": row.state,
-        "reason": row.reason,
-        "connection": row.connection,
-        "covered": row.covered,
-        "last_message": iso(row.last_message),
-        "time_since_message": seconds(row.last_message, now),
-        "last_trade": iso(row.last_trade),
-        "rate": row.rate,
-        "trades": row.trades,
-        "duplicates": row.duplicates,
-        "reordered": row.reordered,
-        "open_gaps": row.open_gaps,
-        "missing": row.missing,
-        "complete_since": iso(row.complete_since),
     }
 
 

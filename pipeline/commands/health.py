@@ -6,8 +6,9 @@ import click
 
 from pipeline import settings, text
 from pipeline.cli import FINDING, GOOD, UNHEALTHY, version
+from pipeline.rows import Document
 from pipeline.snapshot import look
-from pipeline.status import HEALTH_FIELDS, Document, document, of_name
+from pipeline.status import HEALTH_FIELDS, document, of_name
 
 LONGEST = 400
 """Probes keep little of what they print."""

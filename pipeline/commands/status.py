@@ -8,16 +8,14 @@ import click
 
 from pipeline import settings, text
 from pipeline.cli import FINDING, GOOD, UNHEALTHY, version
+from pipeline.commands._status.exchange import Lines, length, of_exchange, of_exchanges, under_way
+from pipeline.rows import Document
 from pipeline.settings import Settings
 from pipeline.snapshot import look
-from pipeline.status import Document, document, of_name
+from pipeline.status import document, of_name
 
 EXIT_CODES = {"healthy": GOOD, "notice": GOOD, "degraded": FINDING, "unhealthy": UNHEALTHY, "stopped": UNHEALTHY}
 COLOURS = {"healthy": "green", "running": "green", "degraded": "yellow", "starting": "yellow"}
-MOST_ROWS = 20
-"""More subscriptions than this are summed up by exchange."""
-
-Lines = list[str]
 
 
 @click.command()
@@ -63,7 +61,7 @@ def _page(whole: Document, now: int) -> Lines:
     """Everything at a glance."""
     lines = _header(whole)
     if whole["service_running"]:
-        lines += ["", *_processes(whole["processes"]), "", *_exchanges(whole["exchanges"]), "", *_servers(whole)]
+        lines += ["", *_processes(whole["processes"]), "", *of_exchanges(whole["exchanges"]), "", *_servers(whole)]
     else:
         lines += ["", "start it with `pipeline up`"]
     return [*lines, f"as of {text.moment(now)} UTC"]
@@ -88,9 +86,9 @@ def _processes(processes: dict[str, Document]) -> Lines:
         (
             name,
             row["status"],
-            _span(row["statistics"]["uptime_seconds"]),
+            length(row["statistics"]["uptime_seconds"]),
             str(row["statistics"]["restarts"]),
-            _span(row["health"]["time_since_data"]),
+            length(row["health"]["time_since_data"]),
             text.number(_rate(row["rates"])),
             text.number(row["lag"]),
             text.number(row["statistics"]["errors"]),
@@ -108,51 +106,10 @@ def _processes(processes: dict[str, Document]) -> Lines:
     return lines
 
 
-def _exchanges(exchanges: dict[str, Document]) -> Lines:
-    if sum(len(row["subscriptions"]) for row in exchanges.values()) > MOST_ROWS:
-        return [
-            line for name, row in exchanges.items() for line in text.paragraph(name, _summary(row["subscriptions"]))
-        ]
-    return [line for name, row in exchanges.items() for line in _subscriptions(name, row)]
-
-
-def _summary(rows: list[Document]) -> str:
-    refused = sum(row["state"] == "refused" for row in rows)
-    covered = sum(row["covered"] for row in rows)
-    gaps = sum(row["open_gaps"] for row in rows)
-    rate = sum(row["rate"] or 0 for row in rows)
-    newest = min((row["time_since_message"] for row in rows if row["time_since_message"] is not None), default=None)
-    return (
-        f"{len(rows)} subscriptions, {covered} covered, {refused} refused, {gaps} open gaps, "
-        f"{text.number(rate)} trades/s, newest {_span(newest)} ago"
-    )
-
-
-def _subscriptions(name: str, exchange: Document) -> Lines:
-    rows = [
-        (
-            row["symbol"],
-            row["state"],
-            _span(row["time_since_message"]),
-            text.number(row["rate"]),
-            str(row["open_gaps"]),
-            text.number(row["duplicates"]),
-            _day_and_time(row["complete_since"]),
-        )
-        for row in exchange["subscriptions"]
-    ]
-    header = (name.upper(), "STATE", "LAST", "RATE/s", "GAPS", "DUPS", "COMPLETE SINCE")
-    lines = text.table(header, rows, left=2)
-    for row in exchange["subscriptions"]:
-        if row["reason"]:
-            lines += text.paragraph("", f"{row['symbol']} {row['state']}: {row['reason']}", indent=2)
-    return lines
-
-
 def _servers(whole: Document) -> Lines:
     redis, postgres, dead = whole["redis"], whole["postgres"], whole["dead_letters"]
     memory = f"{text.size(redis['used_bytes'])} of {text.size(redis['budget_bytes'])}, version {redis['version']}"
-    newest = ", ".join(f"{table} {_span(past)}" for table, past in postgres["time_since_newest"].items())
+    newest = ", ".join(f"{table} {length(past)}" for table, past in postgres["time_since_newest"].items())
     rows = f"{text.size(postgres['bytes'])}; newest row: {newest or 'none'}"
     lines = text.paragraph("redis", redis["error"] or memory)
     lines += text.paragraph("postgres", postgres["error"] or rows)
@@ -173,7 +130,7 @@ def _detail(part: Document, now: int) -> Lines:
     """One process or one exchange."""
     statistics, health = part["statistics"], part["health"]
     state = _coloured(part["status"], part["status"].upper())
-    lines = [f"{part['name']}: {state}, up {_span(statistics['uptime_seconds'])}, pid {part['pid'] or '-'}"]
+    lines = [f"{part['name']}: {state}, up {length(statistics['uptime_seconds'])}, pid {part['pid'] or '-'}"]
     for issue in part["issues"]:
         lines += text.paragraph("issue", issue)
     lines += text.paragraph(
@@ -181,7 +138,9 @@ def _detail(part: Document, now: int) -> Lines:
         f"{statistics['messages_received']} received, {statistics['messages_processed']} processed, "
         f"{statistics['errors']} errors, lag {text.number(part['lag'])}",
     )
-    lines.append(f"heartbeat  {_span(health['time_since_heartbeat'])} ago, data {_span(health['time_since_data'])} ago")
+    lines.append(
+        f"heartbeat  {length(health['time_since_heartbeat'])} ago, data {length(health['time_since_data'])} ago"
+    )
     lines += text.paragraph("restarts", f"{statistics['restarts']}, last {_clock(statistics['last_restart_time'])}")
     if statistics["last_error"]:
         error = f"{_clock(statistics['last_error_time'])} {statistics['last_error']}"
@@ -189,8 +148,8 @@ def _detail(part: Document, now: int) -> Lines:
     if part["rates"]:
         lines += text.paragraph("rates/s", ", ".join(f"{name} {rate}" for name, rate in part["rates"].items()))
     lines += _connections(part.get("connections", []))
-    if part.get("subscriptions"):
-        lines += ["", *_subscriptions(part["exchange"], part)]
+    if "subscriptions" in part:
+        lines += ["", *of_exchange(part["exchange"], part), *under_way(part)]
     return [*lines, "", f"as of {text.moment(now)} UTC"]
 
 
@@ -199,7 +158,7 @@ def _connections(rows: list[Document]) -> Lines:
     for row in rows:
         lines += text.paragraph("socket", row["connection"])
         told = (
-            f"{row['state']} since {_clock(row['opened'])}, last frame {_span(row['time_since_frame'])} ago, "
+            f"{row['state']} since {_clock(row['opened'])}, last frame {length(row['time_since_frame'])} ago, "
             f"{row['frames']} frames, {row['reconnects']} reconnects, pings {row['pings']}/{row['pongs']}"
         )
         lines += text.paragraph("", told)
@@ -211,16 +170,8 @@ def _rate(rates: dict[str, float]) -> float | None:
     return next((rates[name] for name in ("written", "entries") if name in rates), None)
 
 
-def _span(length: float | None) -> str:
-    return text.NOTHING if length is None else text.span(length)
-
-
 def _clock(moment: str | None) -> str:
     return f"{moment[:10]} {moment[11:19]} UTC" if moment else "never"
-
-
-def _day_and_time(moment: str | None) -> str:
-    return f"{moment[:10]} {moment[11:19]}" if moment else text.NOTHING
 
 
 def _at(moment: str, now: str) -> str:

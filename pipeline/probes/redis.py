@@ -20,7 +20,8 @@ HOUR_MS = 3_600_000
 RATE_WINDOW_MS = 60_000
 MOST_DEAD = 200
 """Dead letters looked at: each may carry 64 KiB of its frame."""
-MOST_TRADES = 500
+MOST_RATED = {"trade": 500, "quote": 500, "ticker": 200, "orderbook": 100}
+"""Kinds whose rate is told, and the entries of each stream looked at: an order book has about 1.5 KiB."""
 
 Client = redis.Redis
 Argument = bytes | str | int
@@ -137,7 +138,7 @@ def _facts(client: Client, settings: Settings) -> Redis:
         persistent=_persistent(client, info),
         streams=found,
         dead=_dead(client, [stream.key for stream in found if stream.kind == "dead"], now),
-        rates=_rates(client, [stream for stream in found if stream.kind == "trade"], now),
+        rates=_rates(client, [stream for stream in found if stream.kind in MOST_RATED], now),
         reports=_reports(client, settings),
     )
 
@@ -171,18 +172,23 @@ def _dead(client: Client, keys: list[str], now: int) -> DeadLetters:
     return DeadLetters(reasons=dict(reasons.most_common()), newest=newest, more=more)
 
 
-def _rates(client: Client, trades: list[Stream], now: int) -> dict[tuple[str, str], float]:
-    """Trades per second over the last minute, or over the last MOST_TRADES entries where they are younger."""
-    rates: dict[tuple[str, str], float] = {}
-    for stream in trades:
-        entries = call(client, "XREVRANGE", stream.key, "+", now - RATE_WINDOW_MS, "COUNT", MOST_TRADES)
+def _rates(client: Client, rated: list[Stream], now: int) -> dict[tuple[str, str, str], float]:
+    """Records per second over the last minute, or over the newest MOST_RATED where they are younger."""
+    since = now - RATE_WINDOW_MS
+    replies = _batch(client, (("XREVRANGE", s.key, "+", since, "COUNT", MOST_RATED[s.kind]) for s in rated))
+    rates: dict[tuple[str, str, str], float] = {}
+    for stream, entries in zip(rated, replies, strict=True):
+        if isinstance(entries, Exception):
+            raise entries
         if not entries:
             continue
-        older = len(entries) < min(MOST_TRADES, stream.entries)
+        older = len(entries) < min(MOST_RATED[stream.kind], stream.entries)
         oldest = milliseconds(entries[-1][0])
         seconds = RATE_WINDOW_MS / 1000 if older else max(1.0, (now - oldest) / 1000)
-        symbols = Counter(symbol.decode() for entry in entries if (symbol := fields(entry).get(b"symbol")))
-        rates |= {(stream.exchange, symbol): round(count / seconds, 2) for symbol, count in symbols.items()}
+        labels = (fields(entry).get(b"symbol") for entry in entries)
+        for symbol, count in Counter(label.decode() for label in labels if label).items():
+            name = (stream.exchange, stream.kind, symbol)
+            rates[name] = round(rates.get(name, 0.0) + count / seconds, 2)
     return rates
 
 

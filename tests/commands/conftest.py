@@ -88,10 +88,55 @@ def report_of(name: str, now: int) -> Report:
 
 def details_of(name: str, now: int) -> dict[str, Any]:
     if name == "ingest-okx":
-        return {"connections": {CONNECTION: link(now)}, "subscriptions": asked(), "clock_offset": 3_000_000}
+        return {
+            "connections": {CONNECTION: link(now)},
+            "subscriptions": asked(),
+            "clock_offset": 3_000_000,
+            "patterns": {},
+            "requests": {},
+            "budgets": {"time": {"used": 1, "limit": 10, "period": 2 * SECOND, "held": 0}},
+        }
     if name == "normalize-okx":
-        return {"partitions": {"okx": {"subscriptions": {pair: seen(pair, now) for pair in ("BTC-USDT", "ETH-USDT")}}}}
+        rows = {pair: seen(pair, now) for pair in ("BTC-USDT", "ETH-USDT")}
+        return {"partitions": {"okx": {"subscriptions": rows, "books": {}, "latest": {}, "wants": {}}}}
     return {}
+
+
+def of_kind(pair: str, kind: str, channel: str, **changes: Any) -> dict[str, dict[str, Any]]:
+    """ingest's row of a subscription of another kind than trades."""
+    row = {
+        "symbol": pair,
+        "wanted": pair,
+        "instrument": pair,
+        "channel": channel,
+        "kinds": [kind],
+        "state": "subscribed",
+        "reason": None,
+        "conn": CONNECTION,
+    }
+    return {f"{channel} {pair}": row | changes}
+
+
+def book(pair: str, now: int, **changes: Any) -> dict[str, Any]:
+    """normalize's row of an order book."""
+    return {
+        "symbol": pair,
+        "connection": CONNECTION,
+        "valid": True,
+        "reason": None,
+        "sequence": 123_456,
+        "last_message": now - SECOND // 10,
+        "resyncs": 0,
+        "snapshots": 0,
+        "invalid": 0,
+        "chains": 1,
+        "levels": [400, 400],
+    } | changes
+
+
+def told(pair: str, now: int, **changes: Any) -> dict[str, Any]:
+    """normalize's row of quotes, tickers or klines."""
+    return {"symbol": pair, "last_message": now - SECOND // 10, "records": 900, "duplicates": 1} | changes
 
 
 def link(now: int) -> dict[str, Any]:
@@ -103,8 +148,11 @@ def asked(**states: str) -> dict[str, Any]:
     rows = {"BTC-USDT": "subscribed", "ETH-USDT": "subscribed"} | {k.replace("_", "-"): v for k, v in states.items()}
     return {
         f"trades-all {pair}": {
+            "symbol": pair,
+            "wanted": pair,
             "instrument": pair,
             "channel": "trades-all",
+            "kinds": ["trade"],
             "state": state,
             "reason": "60018 no such channel" if state == "refused" else None,
             "conn": CONNECTION,

@@ -9,11 +9,14 @@ import msgspec
 import pytest
 
 from pipeline import settings as settings_module
+from pipeline.collected import BOOK_GRACE, CLOCK_SKEW, WANT_GRACE
 from pipeline.facts import DeadLetters, Postgres, Process, Redis, Snapshot
-from pipeline.findings import CLOCK_SKEW, DISK_FREE, HEARTBEAT_LATE, RULES, START_GRACE
+from pipeline.findings import DISK_FREE
 from pipeline.health import Verdict, judge
+from pipeline.liveness import HEARTBEAT_LATE, START_GRACE
+from pipeline.rules import RULES
 from pipeline.settings import CollectionSettings, RedisSettings, Settings, SettingsFile
-from tests.commands.conftest import CONNECTION, asked, details_of, report_of, seen
+from tests.commands.conftest import CONNECTION, asked, book, details_of, of_kind, report_of, seen, told
 
 NOW = 1_763_719_200_000_000_000
 SECOND = 1_000_000_000
@@ -62,8 +65,77 @@ def redis(**changes: Any) -> Snapshot:
     return snapshot(redis=msgspec.structs.replace(snapshot().redis, **changes))
 
 
-def silent_everywhere() -> Process:
-    rows = {pair: seen(pair, NOW, last_message=NOW - 301 * SECOND) for pair in ("BTC-USDT", "ETH-USDT")}
+KINDS = {"orderbook": "books", "quote": "bbo-tbt", "ticker": "tickers", "kline": "candle1m"}
+ALL_KINDS = given(
+    exchanges={
+        "okx": settings_module.ExchangeSettings(
+            trading_pairs=(
+                settings_module.TradingPair(symbol="BTC-USDT", data_types=("trade", "candle", *KINDS)),
+                settings_module.TradingPair(symbol="ETH-USDT"),
+            )
+        )
+    }
+)
+
+
+def everything(wants: Any = None, requests: Any = None, **changed: dict[str, Any]) -> Snapshot:
+    """BTC-USDT with all kinds, those named changed as normalize sees them; ETH-USDT with trades."""
+    asking = asked()
+    for kind, channel in KINDS.items():
+        asking |= of_kind("BTC-USDT", kind, channel)
+    latest = {
+        kind: {"BTC-USDT": told("BTC-USDT", NOW, **changed.get(kind, {}))} for kind in KINDS if kind != "orderbook"
+    }
+    partition = {
+        "subscriptions": {
+            "BTC-USDT": seen("BTC-USDT", NOW, **changed.get("trade", {})),
+            "ETH-USDT": seen("ETH-USDT", NOW),
+        },
+        "books": {"BTC-USDT": book("BTC-USDT", NOW, **changed.get("orderbook", {}))},
+        "latest": latest,
+        "wants": wants or {},
+    }
+    return snapshot(
+        ingest(subscriptions=asking, requests=requests or {}),
+        with_report("normalize-okx", details={"partitions": {"okx": partition}}),
+    )
+
+
+def want(since: int, number: int = 2) -> dict[str, Any]:
+    key = f"resync BTC-USDT {CONNECTION}"
+    return {key: {"what": "resync", "instrument": "BTC-USDT", "number": number, "since": since, "reason": "gap"}}
+
+
+def invalid(since: int) -> Snapshot:
+    return everything(orderbook={"valid": False, "reason": "gap"}, wants=want(since))
+
+
+def quiet_connection(second: str) -> Snapshot:
+    """Two instruments on one connection are silent, on another one BTC-USDT is told of."""
+    late = NOW - 301 * SECOND
+    rows = {pair: seen(pair, NOW, last_message=late) for pair in ("BTC-USDT", second)}
+    asking = asked() | of_kind("BTC-USDT", "quote", "bbo-tbt", conn="other")
+    partition = {"subscriptions": rows, "latest": {"quote": {"BTC-USDT": told("BTC-USDT", NOW)}}}
+    return snapshot(
+        ingest(subscriptions=asking),
+        with_report("normalize-okx", details={"partitions": {"okx": partition}}),
+    )
+
+
+WITH_QUOTES = given(
+    exchanges={
+        "okx": settings_module.ExchangeSettings(
+            trading_pairs=(
+                settings_module.TradingPair(symbol="BTC-USDT", data_types=("trade", "quote")),
+                settings_module.TradingPair(symbol="ETH-USDT"),
+            )
+        )
+    }
+)
+
+
+def silent_everywhere(past: int = 301 * SECOND) -> Process:
+    rows = {pair: seen(pair, NOW, last_message=NOW - past) for pair in ("BTC-USDT", "ETH-USDT")}
     return with_report("normalize-okx", details={"partitions": {"okx": {"subscriptions": rows}}})
 
 
@@ -105,7 +177,10 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
         "ingest-okx",
     ),
     "no_data": lambda: (snapshot(silent_everywhere()), "okx", "ingest-okx"),
-    "silent": lambda: (snapshot(normalize(last_message=NOW - 301 * SECOND)), "okx BTC-USDT", "ingest-okx"),
+    "silent": lambda: (everything(orderbook={"last_message": NOW - 301 * SECOND}), "okx BTC-USDT", "ingest-okx"),
+    "no_match": lambda: (snapshot(ingest(patterns={"*-EUR": 0, "*-USDT": 2})), "okx *-EUR", "ingest-okx"),
+    "book_invalid": lambda: (invalid(NOW - BOOK_GRACE - 1), "okx BTC-USDT", "normalize-okx"),
+    "want_old": lambda: (everything(wants=want(NOW - WANT_GRACE - 1)), "okx BTC-USDT", "ingest-okx"),
     "refused": lambda: (snapshot(ingest(subscriptions=asked(BTC_USDT="refused"))), "okx BTC-USDT", "ingest-okx"),
     "not_subscribed": lambda: (snapshot(ingest(subscriptions={})), "okx BTC-USDT", "ingest-okx"),
     "open_gaps": lambda: (snapshot(normalize(open_gaps=2, missing=7)), "okx BTC-USDT", "normalize-okx"),
@@ -138,7 +213,12 @@ NEARLY: dict[str, Callable[[], Snapshot]] = {
     "a beat just in time": lambda: snapshot(with_report("store-0", beat=NOW - HEARTBEAT_LATE)),
     "no report yet": lambda: snapshot(process("store-0", report=None, started=NOW - SECOND)),
     "restarted less often": lambda: snapshot(process("store-0", attempts=2)),
-    "data just in time": lambda: snapshot(normalize(last_message=NOW - 300 * SECOND)),
+    "data just in time": lambda: everything(ticker={"last_message": NOW - 300 * SECOND}),
+    "a pair that nobody trades": lambda: everything(
+        **{kind: {"last_message": NOW - 9_999 * SECOND} for kind in ("trade", "quote", "kline")}
+    ),
+    "a book that is being repaired": lambda: invalid(NOW - BOOK_GRACE),
+    "a want just in time": lambda: everything(wants=want(NOW - WANT_GRACE)),
     "a small skew": lambda: snapshot(ingest(clock_offset=CLOCK_SKEW)),
     "memory at the mark": lambda: redis(used_memory=60),
     "no place to look": lambda: redis(persistent=None, policy=None),
@@ -157,6 +237,13 @@ HARMLESS = {
 """What each of them does say: the finding beside the one it is near to."""
 
 
+def settings_of(found: Snapshot) -> Settings:
+    """Settings that ask for what the snapshot's ingest subscribes."""
+    report = next((one.report for one in found.processes if one.name == "ingest-okx"), None)
+    asking = (report.details.get("subscriptions") or {}) if report else {}
+    return ALL_KINDS if "books BTC-USDT" in asking else given()
+
+
 def test_every_rule_has_a_case() -> None:
     assert set(BREAKS) == set(RULES)
 
@@ -171,7 +258,7 @@ def test_all_well_is_healthy() -> None:
 @pytest.mark.parametrize("code", BREAKS)
 def test_a_rule_finds_what_it_is_for(code: str) -> None:
     broken, subject, process_name = BREAKS[code]()
-    verdict = judge(broken, given())
+    verdict = judge(broken, settings_of(broken))
     reason = next(reason for reason in verdict.reasons if reason.code == code)
     assert (reason.subject, reason.process) == (subject, process_name)
     assert reason.text
@@ -184,7 +271,8 @@ def test_a_rule_finds_what_it_is_for(code: str) -> None:
 
 @pytest.mark.parametrize("case", NEARLY)
 def test_a_rule_leaves_alone_what_is_within_its_bound(case: str) -> None:
-    codes = {reason.code for reason in judge(NEARLY[case](), given()).reasons}
+    broken = NEARLY[case]()
+    codes = {reason.code for reason in judge(broken, settings_of(broken)).reasons}
     assert codes == HARMLESS.get(case, set())
 
 
@@ -222,11 +310,81 @@ def test_states_of_a_process(changed: dict[str, Any], status: str) -> None:
 
 def test_thresholds_come_from_the_settings() -> None:
     quiet = given(collection_settings=CollectionSettings(max_silence_duration=10.0))
-    late = snapshot(normalize(last_message=NOW - 11 * SECOND))
-    assert "silent" in {reason.code for reason in judge(late, quiet).reasons}
+    late = snapshot(silent_everywhere(10 * SECOND + 1))
+    assert "no_data" in {reason.code for reason in judge(late, quiet).reasons}
     assert judge(late, given()).status == "healthy"
     careless = given(redis=RedisSettings(accept_eviction=True))
     assert judge(redis(policy="allkeys-lru"), careless).status == "healthy"
+
+
+def test_a_connection_on_which_all_is_silent_is_named() -> None:
+    reasons = judge(quiet_connection("ETH-USDT"), WITH_QUOTES).reasons
+    assert [(reason.code, reason.subject) for reason in reasons] == [("silent", CONNECTION)]
+    assert "2 subscriptions" in reasons[0].text
+
+
+def test_every_silent_kind_is_named() -> None:
+    late = {"last_message": NOW - 301 * SECOND}
+    reasons = judge(everything(orderbook=late, ticker=late, trade=late), ALL_KINDS).reasons
+    assert [reason.text for reason in reasons] == ["no orderbook", "no ticker"]
+
+
+def test_a_book_that_is_wanted_for_long_says_what_became_of_it() -> None:
+    key = next(iter(want(0)))
+    since = NOW - WANT_GRACE - 1
+    for number, told_of in ((2, "refused: HTTP 429"), (1, "not asked for")):
+        requests = {key: {"number": number, "state": "refused", "reason": "HTTP 429"}}
+        (reason,) = judge(everything(wants=want(since), requests=requests), ALL_KINDS).reasons
+        assert reason.text.endswith(told_of)
+        assert reason.since == since
+
+
+def test_a_pattern_gives_the_rows_of_what_it_matches() -> None:
+    from pipeline.subscriptions import subscriptions
+
+    pattern = settings_module.TradingPair(symbol="*-usdt", data_types=("trade", "orderbook"))
+    wanted = given(exchanges={"okx": settings_module.ExchangeSettings(trading_pairs=(pattern,))})
+    asking: dict[str, Any] = {}
+    for pair in ("BTC-USDT", "ETH-USDT"):
+        asking |= of_kind(pair, "trade", "trades-all", wanted="*-usdt")
+        asking |= of_kind(pair, "orderbook", "books", wanted="*-usdt")
+    asking |= of_kind("SOL-USDC", "trade", "trades-all", wanted="SOL-USDC")
+    partition = {"subscriptions": {"BTC-USDT": seen("BTC-USDT", NOW)}, "books": {"BTC-USDT": book("BTC-USDT", NOW)}}
+    found = snapshot(
+        ingest(subscriptions=asking, patterns={"*-usdt": 2}),
+        with_report("normalize-okx", details={"partitions": {"okx": partition}}),
+    )
+    rows = subscriptions(found, wanted)
+    assert [(row.symbol, row.kind, row.state) for row in rows] == [
+        ("BTC-USDT", "trade", "subscribed"),
+        ("BTC-USDT", "orderbook", "subscribed"),
+        ("ETH-USDT", "trade", "subscribed"),
+        ("ETH-USDT", "orderbook", "subscribed"),
+    ]
+    assert [row.book is not None and row.book.valid for row in rows] == [False, True, False, False]
+    assert judge(found, wanted).status == "healthy"
+
+
+def test_candles_have_the_row_of_their_trades_and_klines_one() -> None:
+    from pipeline.subscriptions import subscriptions
+
+    rows = [row for row in subscriptions(everything(), ALL_KINDS) if row.symbol == "BTC-USDT"]
+    assert [row.kind for row in rows] == ["trade", "orderbook", "quote", "ticker", "kline"]
+    bars = of_kind("BTC-USDT", "kline", "candle1m") | of_kind("BTC-USDT", "kline", "candle1s", state="refused")
+    pair = settings_module.TradingPair(symbol="BTC-USDT", data_types=("kline",))
+    wanted = given(exchanges={"okx": settings_module.ExchangeSettings(trading_pairs=(pair,))})
+    (row,) = subscriptions(snapshot(ingest(subscriptions=bars)), wanted)
+    assert row.state == "refused", "as good as its worst channel"
+
+
+def test_reports_of_an_older_version_are_enough() -> None:
+    asking = {key: {k: v for k, v in row.items() if k not in ("kinds", "wanted")} for key, row in asked().items()}
+    rows = {pair: seen(pair, NOW) for pair in ("BTC-USDT", "ETH-USDT")}
+    found = snapshot(
+        with_report("ingest-okx", details={"subscriptions": asking}),
+        with_report("normalize-okx", details={"partitions": {"okx": {"subscriptions": rows}}}),
+    )
+    assert judge(found, given()).status == "healthy"
 
 
 def test_gaps_of_the_ledger_count_when_normalize_knows_of_none() -> None:
@@ -241,7 +399,11 @@ def test_a_pair_may_be_named_as_the_exchange_does() -> None:
     row = seen("BTC-USDT-PERP", NOW)
     both = (
         with_report("normalize-okx", details={"partitions": {"okx": {"subscriptions": {"BTC-USDT-SWAP": row}}}}),
-        ingest(subscriptions=asked(BTC_USDT_SWAP="subscribed")),
+        ingest(
+            subscriptions=of_kind(
+                "BTC-USDT-SWAP", "trade", "trades-all", wanted="btc-usdt-swap", symbol="BTC-USDT-PERP"
+            )
+        ),
     )
     assert judge(snapshot(*both), wanted).status == "healthy"
 

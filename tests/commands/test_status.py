@@ -18,13 +18,25 @@ import redis as redis_client
 from pipeline.streams import Keys, index_key, progress_key
 from pipeline.supervisor import Supervisor
 from store.prepare import prepare
-from tests.commands.conftest import PROCESSES, SECOND, Instance, asked, details_of, report_of, seen
+from tests.commands.conftest import (
+    CONNECTION,
+    PROCESSES,
+    SECOND,
+    Instance,
+    asked,
+    book,
+    details_of,
+    of_kind,
+    report_of,
+    seen,
+    told,
+)
 from tests.servers import PostgresServer, RedisServer, wait_until
 
 KEYS = Keys("md", "okx")
 DOCS = Path(__file__).parents[2] / "docs" / "status.md"
-MAPS = {"newest", "time_since_newest", "counters", "rates", "reasons"}
-"""Objects whose keys are not fields: tables, counters, reasons of dead letters."""
+MAPS = {"newest", "time_since_newest", "counters", "rates", "reasons", "patterns", "budgets"}
+"""Objects whose keys are not fields: tables, counters, reasons of dead letters, patterns, allowances."""
 
 
 @pytest.fixture
@@ -240,8 +252,8 @@ def test_an_exchange_shows_each_subscription(well: Instance) -> None:
     well.report("ingest-okx", details=details)
     result = well.run("status", "okx")
     assert result.exit_code == 1
-    assert re.search(r"^BTC-USDT +subscribed +\d", result.stdout, re.MULTILINE)
-    assert "ETH-USDT refused: 60018 no such channel" in result.stdout
+    assert re.search(r"^BTC-USDT +trade +\S+ +\S+ +2 +complete since \d{4}", result.stdout, re.MULTILINE)
+    assert "ETH-USDT trade refused: 60018 no such channel" in result.stdout
     part = document(well, "okx")
     assert part["symbols"] == ["BTC-USDT", "ETH-USDT"]
     assert part["websocket_stats"] == {"reconnections": 1, "pings_sent": 3, "pongs_received": 3}
@@ -259,10 +271,10 @@ def test_an_unknown_name_is_2_with_the_nearest(well: Instance) -> None:
     assert "'ingest-okx'" in result.stderr
 
 
-def crowd(instance: Instance) -> None:
+def crowd(instance: Instance, count: int = 12) -> None:
     """Everything that is long or many: errors, paths, gaps, symbols, numbers."""
     now = time.time_ns()
-    symbols = [f"VERYLONGBASE{number:03d}-USDT-261225-90000-C" for number in range(12)]
+    symbols = [f"VERYLONGBASE{number:03d}-USDT-261225-90000-C" for number in range(count)]
     instance.write(exchanges={"okx": {"trading_pairs": [{"symbol": symbol} for symbol in symbols]}})
     instance.report_all()
     rows = {s: seen(s, now, open_gaps=12_345, missing=10**12, duplicates=10**9) for s in symbols}
@@ -310,6 +322,76 @@ def test_watch_goes_on_until_interrupted(well: Instance) -> None:
     assert "Traceback" not in errors
 
 
+def collect_all_kinds(instance: Instance) -> None:
+    """A pair with every kind, its book broken for 30 s and wanted; and a pattern that matches one more."""
+    now = time.time_ns()
+    channels = {"orderbook": "books", "quote": "bbo-tbt", "ticker": "tickers", "kline": "candle1m"}
+    pairs = [{"symbol": "BTC-USDT", "data_types": ["trade", *channels]}, {"symbol": "*-USDT"}]
+    instance.write(exchanges={"okx": {"trading_pairs": pairs}})
+    instance.report_all()
+    asking = asked()
+    asking["trades-all ETH-USDT"]["wanted"] = "*-USDT"
+    for kind, channel in channels.items():
+        asking |= of_kind("BTC-USDT", kind, channel)
+    key, since = f"resync BTC-USDT {CONNECTION}", now - 30 * SECOND
+    want = {"what": "resync", "instrument": "BTC-USDT", "number": 3, "since": since, "reason": "gap"}
+    instance.report(
+        "ingest-okx",
+        details=details_of("ingest-okx", now)
+        | {
+            "subscriptions": asking,
+            "patterns": {"*-USDT": 1},
+            "requests": {key: {"number": 3, "state": "asked", "reason": None}},
+            "budgets": {"weight": {"used": 120, "limit": 6000, "period": 60 * SECOND, "held": 2 * SECOND}},
+        },
+    )
+    partition = {
+        "subscriptions": {pair: seen(pair, now) for pair in ("BTC-USDT", "ETH-USDT")},
+        "books": {"BTC-USDT": book("BTC-USDT", now, valid=False, reason="gap", resyncs=2, invalid=2)},
+        "latest": {kind: {"BTC-USDT": told("BTC-USDT", now)} for kind in ("quote", "ticker", "kline")},
+        "wants": {key: want},
+    }
+    instance.report("normalize-okx", details={"partitions": {"okx": partition}})
+
+
+def test_each_kind_has_a_row_and_what_is_wanted_is_shown(well: Instance, client: Any) -> None:
+    collect_all_kinds(well)
+    for kind in ("quote", "orderbook"):
+        client.xadd(KEYS.stream(kind), {"symbol": "BTC-USDT", "data": "{}"})
+    result = well.run("status", "okx")
+    assert result.exit_code == 1
+    for shown in (
+        r"^BTC-USDT +trade .* complete since \d{4}-\d\d-\d\d \d\d:\d\d$",
+        r"^BTC-USDT +orderbook .* INVALID: gap, 2 resyncs$",
+        r"^BTC-USDT +quote +\S+ +1.0 +1 +subscribed$",
+        r"^BTC-USDT +kline +\S+ +- +1 +subscribed$",
+        r"^ETH-USDT +trade ",
+        r"^pattern +\*-USDT matches 1 instruments$",
+        r"^wanted +resync BTC-USDT because of gap, for 30s: asked$",
+        r"^allowances +weight 120 of 6000 in 1m, nothing goes for 2.0s$",
+    ):
+        assert re.search(shown, result.stdout, re.MULTILINE), shown
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    whole = document(well)
+    assert codes(whole) == {"book_invalid"}
+    rows = {(row["symbol"], row["kind"]): row for row in whole["exchanges"]["okx"]["subscriptions"]}
+    book_row = rows["BTC-USDT", "orderbook"]
+    assert (book_row["book"]["valid"], book_row["book"]["resyncs"], book_row["rate"]) == (False, 2, 1.0)
+    assert book_row["book"]["time_invalid"] >= 30
+    assert book_row["trades"] is None
+    assert rows["BTC-USDT", "quote"]["records"] == 900
+    (want,) = whole["exchanges"]["okx"]["wants"]
+    assert (want["what"], want["number"], want["state"]) == ("resync", 3, "asked")
+    assert whole["exchanges"]["okx"]["patterns"] == {"*-USDT": 1}
+    assert whole["exchanges"]["okx"]["budgets"]["weight"] == {"used": 120, "limit": 6000, "period": 60.0, "held": 2.0}
+
+
+def test_many_subscriptions_are_summed_up(well: Instance) -> None:
+    crowd(well, 25)
+    shown = well.run("status").stdout
+    assert "25 subscriptions, 0 refused, trades of 25 of 25 covered" in " ".join(shown.split())
+
+
 def fields(tree: Any, path: str = "") -> Iterator[str]:
     """The paths of a document's fields, with `[]` for lists and `<…>` left to the docs."""
     if isinstance(tree, dict):
@@ -322,7 +404,8 @@ def fields(tree: Any, path: str = "") -> Iterator[str]:
             else:
                 yield where
     elif tree and isinstance(tree[0], dict):
-        yield from fields(tree[0], path + "[]")
+        for element in tree:
+            yield from fields(element, path + "[]")
     else:
         yield path
 
@@ -336,6 +419,7 @@ def documented() -> set[str]:
 
 def test_every_json_field_is_documented_and_every_documented_field_is_there(well: Instance, client: Any) -> None:
     client.xadd(KEYS.dead, {"reason": "bad size", "data": "{}"})
+    collect_all_kinds(well)
     whole = document(well)
     top = {key: value for key, value in whole.items() if key not in ("processes", "exchanges")}
     found = {

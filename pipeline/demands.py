@@ -1,0 +1,52 @@
+"""What normalize wants of ingest, and what ingest has made of it, of their reports. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline.facts import Snapshot
+from pipeline.seen import Seen, details, reports_of
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What normalize wants of ingest now, and what ingest has made of it (`state`: queued, asked …; null where ingest
+    does not know it yet). `since` in ns."""
+
+    exchange: str
+    key: str
+    what: str
+    symbol: str
+    number: int
+    since: int
+    reason: str
+    state: str | None
+    answer: str | None
+
+
+def demands(snapshot: Snapshot, exchange: str) -> list[Demand]:
+    """What is wanted of the exchange, the oldest first."""
+    reports = reports_of(snapshot)
+    requests = details(reports.get(f"ingest-{exchange}")).get("requests") or {}
+    seen = Seen(reports.get(f"normalize-{exchange}"))
+    found = [
+        Demand(
+            exchange=exchange,
+            key=key,
+            what=want["what"],
+            symbol=seen.symbol(want["instrument"]),
+            number=want["number"],
+            since=want["since"],
+            reason=want["reason"],
+            state=request.get("state"),
+            answer=request.get("reason"),
+        )
+        for key, want in seen.wants.items()
+        for request in (_request(requests.get(key), want["number"]),)
+    ]
+    return sorted(found, key=lambda want: (want.since, want.key))
+
+
+def _request(request: Mapping[str, Any] | None, number: int) -> Mapping[str, Any]:
+    """ingest's row, if it is of this number and not of an earlier one."""
+    return request if request is not None and request.get("number") == number else {}
