@@ -260,8 +260,9 @@ class Simulator:
                 book.freeze(FOREVER if fault.seconds is None else now + int(fault.seconds * SECOND))
             else:
                 self.dialect.reset(self.dialect.instrument(symbol))
-            hit = {"instrument": self.dialect.instrument(symbol), "version": book.version}
-            self._log_fault(f"{fault.fault}_done", hit)
+            instrument = self.dialect.instrument(symbol)
+            version = self.dialect.books(0)[instrument].version
+            self._log_fault(f"{fault.fault}_done", {"instrument": instrument, "version": version})
 
     def _publish(self, orders: Iterable[Order]) -> None:
         wanted = self._wanted()

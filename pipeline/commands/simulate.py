@@ -12,10 +12,12 @@ import click
 
 from pipeline.commands._options import DURATION
 from pipeline.errors import SettingsError
+from pipeline.exchanges import EXCHANGES
 
 EXAMPLES = """\b
 Examples:
   pipeline simulate
+  pipeline simulate --exchange binance
   pipeline simulate --rate 500 --symbols 100 --for 10m
   pipeline simulate --seed 7 --truth proof --faults faults.jsonl --json
 
@@ -23,12 +25,17 @@ Examples:
 A line of the faults file: {"at": 12.5, "fault": "disconnect"}
 While it runs:
   curl -d '{"fault": "drop", "count": 3}' CONTROL_URL
+  curl -d '{"fault": "book_gap", "instrument": "BTC-USDT"}' CONTROL_URL
+  curl -d '{"pause": true}' CONTROL_URL
   curl CONTROL_URL/state
+  curl 'CONTROL_URL/books?depth=5'
+
+All faults: docs/simulator.md
 """
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--exchange", default="okx", show_default=True, help="Whose protocol to speak.")
+@click.option("--exchange", default="okx", show_default=True, help=f"Whose protocol to speak: {', '.join(EXCHANGES)}.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option("--ws-port", default=0, type=click.IntRange(0, 65_535), help="WebSocket port (0: choose one).")
 @click.option("--rest-port", default=0, type=click.IntRange(0, 65_535), help="REST and control port (0: choose one).")
@@ -47,7 +54,8 @@ While it runs:
 def simulate(duration: float | None, script: Path | None, as_json: bool, **options: Any) -> None:
     """Serve an exchange on loopback: its WebSocket and REST protocol, fed by a seeded synthetic market.
 
-    Trades are printed in real time; with --truth every one of them is logged, whoever received it. Ctrl-C stops it.
+    Trades are printed and order books change in real time; with --truth every trade is logged, whoever received it.
+    Ctrl-C stops it.
     """
     from simulator.faults import read_script
 

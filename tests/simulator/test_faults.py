@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from pipeline.errors import SettingsError
-from simulator.faults import fault_from, read_script
+from simulator.faults import Name, fault_from, read_script
 from simulator.server import Simulator, serve
 from simulator.truth import read_faults, read_truth
 from tests.simulator.clients import Client, Clock, client, get, trades, until
@@ -194,10 +195,31 @@ async def test_notice_then_close(simulator: Simulator, one: Client) -> None:
     assert await one.closed() == 1001
 
 
+async def test_book_reset_lowers_the_numbers_and_the_chain_holds(simulator: Simulator, tmp_path: Path) -> None:
+    async with client(simulator, "public") as one:
+        await one.subscribe("BTC-USDT", channel="books")
+        (snapshot,) = trades((await one.fence())[1:])
+        inject(simulator, "book_reset", instrument="BTC-USDT")
+        simulator.stir("BTC-USDT", 50)
+        simulator.paused = True
+        simulator.turn()
+        (update,) = trades(await one.fence())
+        assert update["prevSeqId"] == snapshot["seqId"] > update["seqId"]
+    asked, done = read_faults(tmp_path)
+    assert (asked["fault"], done["fault"], done["instrument"]) == ("book_reset", "book_reset_done", "BTC-USDT")
+
+
+def test_every_fault_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    assert [name for name in get_args(Name) if f"| `{name}`" not in text and f", `{name}`" not in text] == []
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {"fault": "nonsense"},
+        {"fault": "book_gap", "channel": 5},
+        {"fault": "book_crossed", "seconds": -1},
         {"fault": "drop", "cuont": 3},
         {"fault": "drop", "count": 0},
         {"fault": "drop", "count": "3"},

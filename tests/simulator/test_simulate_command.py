@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pipeline.exchanges import EXCHANGES
 from simulator.truth import read_truth
 from tests.simulator.clients import PATIENCE
 
@@ -47,6 +48,19 @@ async def test_serves_until_a_signal(number: signal.Signals, code: int, tmp_path
     process.send_signal(number)
     assert (await finish(process))[0::2] == (code, "")
     assert len(list(read_truth(tmp_path / "proof"))) == printed
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_every_exchange_is_served_with_its_books(exchange: str) -> None:
+    process = await start("--json", "--exchange", exchange, "--symbols", "2")
+    assert process.stdout is not None
+    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE))
+    async with aiohttp.ClientSession() as session, session.get(f"{ready['control_url']}/books?depth=3") as answer:
+        books = (await answer.json())["books"]
+    assert any(name.startswith("SIM002") for name in books)
+    assert {len(book["asks"]) for book in books.values()} == {3}
+    process.send_signal(signal.SIGINT)
+    assert (await finish(process))[0::2] == (130, "")
 
 
 async def test_for_ends_by_itself() -> None:
