@@ -109,6 +109,10 @@ class Binance:
     def reset(self, instrument: str) -> None:
         raise SettingsError("Binance does not let the numbers of a book begin anew")
 
+    def begin(self, topic: Topic, now: int) -> None:
+        """Somebody subscribed to this topic."""
+        self._pushes.begin(topic, now)
+
     def topic(self, stream: str) -> Topic | None:
         """What a stream's name asks for; None where there is no such thing: names are case-sensitive."""
         symbol, _, channel = stream.partition("@")
@@ -205,8 +209,12 @@ class BinanceSession:
             self._streams[stream] = None
             if topic is None:
                 continue
-            # Acknowledged, and nothing will ever come.
-            (self.topics.discard if spells.silences(topic[1], now) else self.topics.add)(topic)
+            if spells.silences(topic[1], now):
+                # Acknowledged, and nothing will ever come.
+                self.topics.discard(topic)
+                continue
+            self.topics.add(topic)
+            self._binance.begin(topic, now)
 
     def _remove(self, streams: Iterable[str]) -> None:
         for stream in streams:

@@ -193,6 +193,15 @@ class Pushes:
         self._grid = _Cadence(GRID)
         self._rest = _Cadence(REST_LAG)
 
+    def begin(self, topic: Topic, now: int) -> None:
+        """Somebody wants this topic from `now` (ns) on."""
+        if topic in self._wanted:
+            return
+        self._wanted.add(topic)
+        push = self._make(topic, now)
+        if push is not None:
+            (self._quick if isinstance(push, BookTicker) else self._slow)[topic] = push
+
     def due(self, wanted: Iterable[Topic], now: int, flush: bool) -> list[Frame]:
         """The frames due at `now` (ns) for these topics."""
         self._want(wanted, now)
@@ -225,9 +234,7 @@ class Pushes:
             self._quick.pop(topic, None)
             self._slow.pop(topic, None)
         for topic in sorted(topics - self._wanted):
-            push = self._make(topic, now)
-            if push is not None:
-                (self._quick if isinstance(push, BookTicker) else self._slow)[topic] = push
+            self.begin(topic, now)
         self._wanted = topics
 
     def _make(self, topic: Topic, now: int) -> Push | None:

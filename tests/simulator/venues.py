@@ -311,7 +311,177 @@ class OkxVenue(Venue):
         return list(body["data"])
 
 
-VENUES: dict[str, Venue] = {"okx": OkxVenue()}
+class BinanceBook(Book):
+    """Events wait until a snapshot joins them: the first one kept has U <= lastUpdateId + 1 <= u; each next one
+    U <= last u + 1, and what is older is passed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[dict[str, Any]] = []
+
+    def take(self, event: dict[str, Any]) -> None:
+        if self.number is None or self.broken:
+            self.waiting.append(event)
+        elif event["U"] > self.number + 1:
+            self.broken = f"{event['U']} does not follow {self.number}"
+            self.waiting = [event]
+        elif event["u"] > self.number:
+            self.apply(event["u"], event["b"], event["a"])
+
+    def join(self, snapshot: dict[str, Any]) -> bool:
+        """Take a snapshot and what waited for it; False: it is older than the first event, ask again."""
+        if not self.waiting or snapshot["lastUpdateId"] + 1 < self.waiting[0]["U"]:
+            return False
+        waiting, self.waiting = self.waiting, []
+        self.replace(snapshot["lastUpdateId"], snapshot["bids"], snapshot["asks"])
+        for event in waiting:
+            self.take(event)
+        return True
+
+
+class BinanceVenue(Venue):
+    instrument = "BTCUSDT"
+    channels = {  # noqa: RUF012
+        "trade": "trade",
+        "orderbook": "depth@100ms",
+        "quote": "bookTicker",
+        "ticker": "ticker",
+        "kline": "kline_1s",
+    }
+
+    @contextlib.asynccontextmanager
+    async def connect(self, simulator: Simulator, kind: Kind, **options: Any) -> AsyncIterator[Client]:
+        async with connect(f"{simulator.ws_url}/stream", compression=None, close_timeout=1, **options) as ws:
+            yield Client(ws)
+
+    async def subscribe(self, client: Client, kind: Kind, instrument: str | None = None) -> list[str]:
+        """The acknowledgement may come after the first data; nothing is sent again."""
+        stream = f"{(instrument or self.instrument).lower()}@{self.channels[kind]}"
+        frames = await self._request(client, "SUBSCRIBE", [stream], None)
+        assert all(json.loads(frame)["stream"] == stream for frame in frames)
+        return frames
+
+    async def unsubscribe(self, client: Client, kind: Kind) -> None:
+        await self._request(client, "UNSUBSCRIBE", [f"{self.instrument.lower()}@{self.channels[kind]}"], None)
+
+    async def refused(self, client: Client) -> None:
+        """What does not exist is acknowledged; what is no request is not."""
+        await self._request(client, "SUBSCRIBE", ["nosuch@trade"], None)
+        await self._request(client, "LIST_SUBSCRIPTIONS", [], ["nosuch@trade"])
+        await client.send({"method": "SUBSCRIB", "params": [], "id": 9})
+        error = await client.take()
+        assert (error["code"], error["id"]) == (2, 9)
+        assert error["msg"].startswith("Invalid request: unknown variant SUBSCRIB, expected one of `SUBSCRIBE`")
+
+    async def fence(self, client: Client) -> list[str]:
+        await client.send({"method": "GET_PROPERTY", "params": ["combined"], "id": "fence"})
+        return await _until(client, {"result": True, "id": "fence"})
+
+    def trades(self, frames: list[str]) -> list[Trade]:
+        return [
+            Trade(row["t"], Decimal(row["p"]), Decimal(row["q"]), "sell" if row["m"] else "buy", row["T"])
+            for row in _data(frames)
+        ]
+
+    def quotes(self, frames: list[str]) -> list[Quote]:
+        return [_quote((row["b"], row["B"]), (row["a"], row["A"])) for row in _data(frames)]
+
+    def tickers(self, frames: list[str]) -> list[Ticker]:
+        return [
+            Ticker(
+                Decimal(row["c"]),
+                _quote((row["b"], row["B"]), (row["a"], row["A"])),
+                *(Decimal(row[name]) for name in "ohlvq"),
+            )
+            for row in _data(frames)
+        ]
+
+    def bars(self, frames: list[str]) -> list[Bar]:
+        rows = [row["k"] for row in _data(frames)]
+        assert all((row["n"] == 0) == (row["f"] == row["L"] == -1) for row in rows)
+        return [_binance_bar(row) for row in rows]
+
+    async def start_book(self, simulator: Simulator, client: Client, clock: Clock) -> Book:
+        book = BinanceBook()
+        await self.subscribe(client, "orderbook")
+        await self.resync(simulator, client, clock, book)
+        return book
+
+    def follow(self, book: Book, frames: list[str]) -> None:
+        assert isinstance(book, BinanceBook)
+        for event in _data(frames):
+            book.take(event)
+
+    async def resync(self, simulator: Simulator, client: Client, clock: Clock, book: Book) -> None:
+        """Go on collecting events until REST has caught up with the first of them."""
+        assert isinstance(book, BinanceBook)
+        for _ in range(20):
+            simulator.stir(self.instrument, 5)
+            clock.pass_(0.1)
+            simulator.turn()
+            self.follow(book, await self.fence(client))
+            if book.join(await self._get(simulator, f"depth?symbol={self.instrument}&limit=5000")):
+                return
+        raise AssertionError("no snapshot joined")
+
+    async def instruments(self, simulator: Simulator) -> set[str]:
+        return {row["symbol"] for row in (await self._get(simulator, "exchangeInfo"))["symbols"]}
+
+    async def snapshot(self, simulator: Simulator) -> tuple[int, Levels, Levels]:
+        body = await self._get(simulator, f"depth?symbol={self.instrument}&limit=1000")
+        return body["lastUpdateId"], _levels(body["bids"]), _levels(body["asks"])
+
+    async def history(self, simulator: Simulator) -> list[Trade]:
+        walked: list[Trade] = []
+        first = 0
+        while page := await self._get(simulator, f"historicalTrades?symbol={self.instrument}&limit=100&fromId={first}"):
+            for row in page:
+                side = "sell" if row["isBuyerMaker"] else "buy"
+                walked.append(Trade(row["id"], Decimal(row["price"]), Decimal(row["qty"]), side, row["time"]))
+            first = walked[-1].id + 1
+        return walked
+
+    async def exhaust(self, simulator: Simulator) -> None:
+        """6000 of weight a minute; five more are told to wait, the sixth is banned."""
+        path = f"/api/v3/depth?symbol={self.instrument}&limit=5000"
+        answers = [await fetch(simulator, path) for _ in range(30)]
+        assert [status for status, _, _ in answers] == [200] * 24 + [429] * 5 + [418]
+        used = [headers["X-MBX-USED-WEIGHT-1M"] for _, _, headers in answers]
+        assert used == [str(250 * number) for number in range(1, 25)] + ["6000"] * 6
+        assert all(body["code"] == -1003 and int(headers["Retry-After"]) > 0 for _, body, headers in answers[24:])
+        assert answers[-1][2]["Retry-After"] == "120"
+
+    async def keep_alive(self, client: Client) -> None:
+        """Pings are answered by the library."""
+        assert await self.fence(client) == []
+
+    async def neglect(self, simulator: Simulator, clock: Clock) -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{simulator.ws_url}/ws/btcusdt@trade", autoping=False) as ws,
+        ):
+            clock.pass_(20)
+            ping = await ws.receive()
+            assert (ping.type, bytes(ping.data)) == (aiohttp.WSMsgType.PING, str(clock.now // 1_000_000).encode())
+            clock.pass_(39)
+            await ws.pong(b"no such ping")
+            assert (await ws.receive()).type is aiohttp.WSMsgType.PING
+            clock.pass_(21)
+            closed = await ws.receive()
+            assert (closed.type, closed.data, closed.extra) == (aiohttp.WSMsgType.CLOSE, 1008, "Pong timeout")
+
+    async def _request(self, client: Client, method: str, params: list[str], result: object) -> list[str]:
+        """Send it and wait for its acknowledgement (asserted); the data frames that came before."""
+        await client.send({"method": method, "params": params, "id": 7})
+        return await _until(client, {"result": result, "id": 7})
+
+    async def _get(self, simulator: Simulator, path: str) -> Any:
+        status, body, _ = await fetch(simulator, f"/api/v3/{path}")
+        assert status == 200, body
+        return body
+
+
+VENUES: dict[str, Venue] = {"okx": OkxVenue(), "binance": BinanceVenue()}
 
 
 async def fetch(simulator: Simulator, path: str) -> tuple[int, Any, dict[str, str]]:
@@ -322,6 +492,25 @@ async def fetch(simulator: Simulator, path: str) -> tuple[int, Any, dict[str, st
 
 def _rows(frames: list[str]) -> list[Any]:
     return [row for frame in frames for row in json.loads(frame)["data"]]
+
+
+def _data(frames: list[str]) -> list[Any]:
+    return [json.loads(frame)["data"] for frame in frames]
+
+
+def _binance_bar(row: dict[str, Any]) -> Bar:
+    opened, high, low, close, volume, quote_volume = (Decimal(row[name]) for name in "ohlcvq")
+    return Bar(row["t"], opened, high, low, close, volume, quote_volume, row["x"])
+
+
+async def _until(client: Client, answer: dict[str, object]) -> list[str]:
+    """The data frames that came before this answer; no other answer may come."""
+    frames = []
+    while not (text := await client.text()).startswith('{"result"'):
+        assert text.startswith('{"stream"'), text
+        frames.append(text)
+    assert json.loads(text) == answer
+    return frames
 
 
 def _okx_trade(row: dict[str, str]) -> Trade:
