@@ -100,8 +100,8 @@ class Chains:
         """Frames were lost on their way here. Another writer's connections are others: none of ours lives on."""
         self.kept = None
         for chain in self.every.values():
-            # Numbers that are the same everywhere prove by themselves whether a change is missing.
-            chain.fail(cause, sound=self.rule.shared)
+            # Its book stays right where it stands: shared numbers prove by themselves whether a change is missing.
+            chain.fail(cause)
         if cause == "writer":
             for connection in sorted(self.every):
                 self.drop(connection, cause, now)

@@ -11,6 +11,8 @@ from tests.normalize.booking import MS, SPOT, Binance, Bybit, Okx, Play, Usdm, n
 
 RULES: dict[str, Any] = {"okx": Okx(), "binance": Binance(), "usdm": Usdm(), "bybit": Bybit()}
 DEPTH = 3
+QUIET = ["advance"] * 4 + ["deliver"] * 6 + ["clock"]
+HOSTILE = [*QUIET, "open", "lose", "repeat", "cut", "mislay", "replace", "serve", "serve", "unasked"]
 
 
 class Market:
@@ -97,10 +99,19 @@ class Line:
 class Run:
     """Plays a market into a book, by chance; checks every record."""
 
-    def __init__(self, random: Random, venue: str, *, count: int = 25, asked: int = 1000, saving: bool = True) -> None:
+    def __init__(
+        self,
+        random: Random,
+        venue: str,
+        *,
+        rule: Any = None,
+        count: int = 25,
+        asked: int = 1000,
+        saving: bool = True,
+    ) -> None:
         self.random = random
         self.market, self.most = Market(random, venue, count + 1), count
-        self.rule = RULES[venue]
+        self.rule = rule or RULES[venue]
         self.play = Play(self.rule, saving=saving)
         self.play.book.settings(DEPTH, 150 * MS, 1000 * MS)
         self.asked = asked
@@ -109,6 +120,32 @@ class Run:
         self.lines: list[Line] = []
         self.opened = 0
         self.seen = 0
+
+    def suffer(self, events: int) -> None:
+        """Anything, in any order."""
+        self.step("open")
+        for _ in range(events):
+            self.step(self.random.choice(HOSTILE))
+
+    def begin(self) -> None:
+        """A first connection, until there is a book."""
+        self.step("open")
+        while not self.play.records:
+            for what in ("advance", "deliver", "serve"):
+                self.step(what)
+
+    def rotate(self, events: int) -> None:
+        """Connections are made before others are broken."""
+        for _ in range(events):
+            if len(self.lines) == 1 and self.random.random() < 0.1:
+                self.step("open")
+            elif len(self.lines) == 2 and self.random.random() < 0.2:
+                old, new = self.lines
+                # The old one has told what came before the new one was there; the new one its snapshot.
+                if old.next >= new.start and not new.first:
+                    self.step("cut")
+            else:
+                self.step(self.random.choice(QUIET))
 
     @property
     def at(self) -> float:
@@ -243,3 +280,17 @@ class Run:
             if not self.play.wants and self.play.book.report()["valid"]:
                 return
         raise AssertionError(self.play.book.report())
+
+
+def in_order(records: list[OrderBook], interval: int) -> None:
+    """Time does not go back, and changes come no faster than the interval."""
+    times = [record.time for record in records if record.time is not None]
+    assert times == sorted(times)
+    marks = [record.snapshot_time for record in records if record.snapshot_time is not None]
+    assert marks == sorted(set(marks))
+    valid, shown = None, None
+    for record in records:
+        if record.snapshot_time is None:
+            if record.valid == valid and shown is not None:
+                assert record.received - shown >= interval
+            valid, shown = record.valid, record.received

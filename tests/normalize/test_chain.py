@@ -249,3 +249,16 @@ def test_another_chains_book_that_began_anew_is_not_taken_for_newer() -> None:
     assert older.meets(base, Okx())
     across = told(Okx(), okx(10, 15, time=100), okx(15, 3, time=200), okx(3, 5, time=300))
     assert across.meets(Book.of(snapshot(last=3, time=200), 400, partial=False), Okx())
+
+
+def test_after_joining_at_the_very_number_nothing_is_skipped_any_more() -> None:
+    chain = told(Okx(), okx(10, 15, time=100))
+    assert chain.join(Book.of(snapshot(last=15, time=100), 400, partial=False), Okx(), 0)
+
+    class Strict(Okx):
+        def link(self, last: int | None, joining: bool, update: BookUpdate) -> Any:
+            assert not joining
+            return super().link(last, joining, update)
+
+    chain.take(okx(15, 18, time=200), Strict(), 0)
+    assert chain.live

@@ -167,6 +167,15 @@ def test_a_full_minute_is_shown_when_the_connection_is_known_to_have_lived_past_
     assert len(play.records) == count + 1
 
 
+def test_a_full_minute_at_which_something_is_new_is_shown_once() -> None:
+    play = begun()
+    play.clock(1)
+    play.update(okx(10, 11, "99@2"), FIRST_MINUTE - 0.5)
+    play.clock(FIRST_MINUTE + 0.25, a=FIRST_MINUTE + 0.25)
+    grid = [record.snapshot_time for record in play.records if record.snapshot_time is not None]
+    assert grid == [ns(1), ns(FIRST_MINUTE)]
+
+
 def test_a_minute_between_two_points_of_a_coarser_grid_is_shown_too() -> None:
     play = Play(Okx())
     play.book.settings(20, 0, 7 * SECOND)
@@ -352,6 +361,19 @@ def test_a_book_that_breaks_again_and_again_is_healed_more_slowly() -> None:
     assert play.asked[-1].number == 5
 
 
+def test_a_book_that_breaks_soon_after_failed_answers_goes_on_pausing() -> None:
+    play = Play(Binance())
+    play.update(spot(50, 60), 0)
+    play.request("refused", 1)
+    play.clock(2)
+    play.answer(snapshot(last=60, asked=1000), 3)
+    play.update(spot(70, 71), 4)
+    play.clock(5.75)
+    assert play.wants == {}
+    play.clock(6)
+    assert len(play.wants) == 1
+
+
 def test_trouble_of_long_ago_delays_no_first_snapshot() -> None:
     play = Play(Binance())
     play.update(spot(50, 60), 0)
@@ -403,6 +425,14 @@ def test_crossed_for_too_long_is_wanted_anew() -> None:
     play.update(okx(11, 12, "101@0"), 12)
     assert play.wants == {}
     assert play.last.valid
+
+
+def test_a_book_that_stays_crossed_is_crossed_since_it_became_so() -> None:
+    play = begun()
+    play.update(okx(10, 11, "101@1"), 1)
+    play.update(okx(11, 12, "101.5@1"), 6)
+    play.clock(11.25)
+    assert len(play.wants) == 1
 
 
 def test_crossed_for_too_long_is_replaced_by_a_snapshot_with_what_came_since() -> None:
@@ -548,6 +578,54 @@ def test_numbers_that_begin_anew_on_one_connection_first() -> None:
     play.update(okx(3, 5, "97@1", time=ns(2)), 2.3, C)
     assert play.book.chains.active == C
     assert play.shown() == [(10, None), (3, None), (5, None)]
+
+
+def test_a_connection_that_has_not_heard_of_new_numbers_does_not_take_over() -> None:
+    play = begun()
+    play.update(okx(10, 3, "98@1", time=ns(1)), 1)
+    play.update(snapshot(previous=-1, last=8, time=ns(-1)), 1.1, B)
+    assert play.book.chains.active == A
+    play.update(okx(8, 10, time=ns(0)), 1.2, B)
+    play.update(okx(10, 3, "98@1", time=ns(1)), 1.3, B)
+    assert play.book.chains.active == B
+    assert [sequence for sequence, _ in play.shown()] == [10, 3]
+
+
+def test_without_times_the_numbers_keep_what_is_shown_from_going_back() -> None:
+    play = joined()
+    play.update(spot(11, 14, "98@1"), 1)
+    play.opened(1.1, B)
+    play.answer(snapshot(last=12, asked=1000), 1.2)
+    assert play.book.chains.active == A
+    play.closed(1.3)
+    play.clock(2)
+    assert play.shown() == [(10, None), (14, None)]
+    assert play.book.chains.active == B
+    play.update(spot(13, 13, "97@1"), 2.1, B)
+    assert play.shown() == [(10, None), (14, None)]
+    play.update(spot(14, 14, "97@1"), 2.2, B)
+    assert play.shown() == [(10, None), (14, None), (14, None)]
+
+
+def test_a_book_with_a_wrong_checksum_is_no_ground_to_go_on_from() -> None:
+    play = begun()
+    play.update(okx(10, 11, "98@1", checksum=7), 1)
+    play.update(okx(11, 12, "97@1"), 2)
+    play.update(okx(11, 12, "97@1"), 2.1, B)
+    assert play.shown()[-1] == (11, "checksum")
+    assert len(play.wants) == 1
+
+
+def test_a_chain_that_is_not_shown_any_more_holds_nothing() -> None:
+    play = joined()
+    play.update(spot(11, 12, "101@1"), 1)
+    play.clock(11.25)
+    play.update(spot(13, 14, "97@1"), 12)
+    assert len(play.book.chains.every[A].held) == 1
+    play.update(snapshot(last=14), 13, B)
+    assert play.book.chains.active == B
+    assert len(play.book.chains.every[A].held) == 0
+    assert play.wants == {}
 
 
 def test_a_venue_without_numbers_hands_over_by_time() -> None:
