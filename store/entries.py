@@ -75,7 +75,7 @@ def _sound_trade(trade: Trade) -> None:
 
 def _sound_bar(bar: Candle | Kline) -> None:
     if bar.timeframe not in WIDTHS:
-        raise DecodeError("candle of an unknown time frame", bar.timeframe)
+        raise DecodeError("bar of an unknown time frame", bar.timeframe)
     _check(bar.open_time, bar.received)
 
 

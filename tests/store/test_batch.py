@@ -1,19 +1,37 @@
 """Entries to batches and lines: pure."""
 
 import re
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Trade, encode
+from pipeline.records import Candle, Kline, Trade, encode
 from pipeline.steps import Entry
 from pipeline.timeframes import DAY
 from store.batch import Batch, Found, Moved, Partition, latest, rounds
 from store.copytext import array, ranges, text, timestamp
 from store.rows import candle_line, gap_line, render, trade_line
-from tests.store.made import NOON, SECOND, candle, clock, coverage, entry, fields, gap, instrument, stream, trade
+from tests.store.made import (
+    KEYS,
+    NOON,
+    SECOND,
+    book,
+    candle,
+    clock,
+    coverage,
+    entry,
+    fields,
+    gap,
+    instrument,
+    kline,
+    quote,
+    stream,
+    ticker,
+    trade,
+)
 
 
 def taken(*records: msgspec.Struct) -> Batch:
@@ -25,12 +43,24 @@ def taken(*records: msgspec.Struct) -> Batch:
 
 
 def test_each_kind_goes_to_its_own_table() -> None:
-    batch = taken(trade(1), candle(0), candle(0, "1s"), instrument(), gap(), coverage("covered", NOON), clock(NOON))
-    sizes = [len(part) for part in (batch.trades, batch.candles, batch.instruments, batch.gaps, batch.coverage)]
-    assert sizes == [1, 2, 1, 1, 1]
+    known = (trade(1), candle(0), candle(0, "1s"), instrument(), gap(), coverage("covered", NOON), clock(NOON))
+    batch = taken(*known, quote(1), ticker(1), kline(0), kline(0, "1s"), book(10))
+    tables = (batch.trades, batch.candles, batch.instruments, batch.gaps, batch.coverage)
+    assert [len(table) for table in tables] == [1, 2, 1, 1, 1]
+    assert [len(table) for table in (batch.quotes, batch.tickers, batch.klines, batch.books)] == [1, 1, 2, 1]
     assert batch.clock is not None
     assert batch.letters == []
     assert set(batch.headers()) == {("okx", "BTC-USDT")}
+
+
+@pytest.mark.parametrize("record", [quote(1), ticker(1), kline(0), book(10), trade(1), candle(0)])
+def test_one_record_of_any_kind_is_worth_a_batch(record: msgspec.Struct) -> None:
+    assert taken(record).holds_rows
+
+
+@pytest.mark.parametrize("record", [clock(NOON), book(10, grid=False)])
+def test_a_clock_or_a_book_between_two_points_can_wait(record: msgspec.Struct) -> None:
+    assert not taken(record).holds_rows
 
 
 def test_cursors_move_from_where_the_batch_began_to_its_last_entry() -> None:
@@ -80,21 +110,29 @@ def test_an_entry_without_data_is_a_dead_letter() -> None:
     assert [letter.reason for letter in batch.letters] == ["entry has no data"]
 
 
-def test_a_candle_of_an_unknown_frame_is_a_dead_letter() -> None:
+@pytest.mark.parametrize(("kind", "record"), [("candle:1m", candle(0)), ("kline:1m", kline(0))])
+def test_a_bar_of_an_unknown_frame_is_a_dead_letter(kind: str, record: Candle | Kline) -> None:
     batch = Batch("okx")
-    odd = Entry(b"1-1", fields(msgspec.structs.replace(candle(0), timeframe="7m")))
-    batch.take("candle:1m", "test:candle:1m:{okx}", "0-0", [odd])
-    assert [letter.reason for letter in batch.letters] == ["candle of an unknown time frame"]
+    odd = Entry(b"1-1", fields(msgspec.structs.replace(record, timeframe="7m")))
+    batch.take(kind, KEYS.stream(kind), "0-0", [odd])
+    assert [letter.reason for letter in batch.letters] == ["bar of an unknown time frame"]
 
 
 def test_partitions_are_those_of_the_rows() -> None:
+    day, late = NOON - NOON % DAY, NOON + DAY - NOON % DAY
     batch = taken(trade(1), trade(1, time=NOON + DAY // 2, received=NOON + DAY // 2), candle(0), candle(0, "1s"))
-    day = NOON - NOON % DAY
+    bars = {Partition(f"candles_{width}", day) for width in ("minutes", "seconds")}
+    assert batch.partitions() == {Partition("trades", day), *bars}
+    # The day of a quote is that of its arrival, of a book that of the moment from which on it holds.
+    times: dict[str, Any] = {"time": late - SECOND, "received": late}
+    batch = taken(quote(1, **times), ticker(1, **times), book(1, **times, snapshot_time=late - SECOND), kline(0))
     assert batch.partitions() == {
-        Partition("trades", day),
-        Partition("candles_minutes", day),
-        Partition("candles_seconds", day),
+        Partition("quotes", late),
+        Partition("tickers", late),
+        Partition("orderbooks", day),
+        Partition("klines_minutes", day),
     }
+    assert taken(book(1, **times, grid=False)).partitions() == {Partition("orderbooks", late)}
 
 
 def test_the_last_candle_of_a_window_is_kept_and_instruments_are_taken_in_turns() -> None:

@@ -11,7 +11,7 @@ from store.batch import Batch
 from store.latency import GROWTH, Latency
 from store.postgres import Written
 from store.progress import Progress
-from tests.store.made import KEYS, NOON, entry, trade
+from tests.store.made import KEYS, NOON, SECOND, book, entry, kline, quote, ticker, trade
 
 MS = 1_000_000
 
@@ -48,6 +48,29 @@ def test_repaired_trades_have_no_latency(tmp_path: Path) -> None:
     assert report.details["latency_ms"]["count"] == 1
     assert report.counters["trades"] == 2
     assert report.last_data == trade(2).received
+
+
+def test_every_table_has_its_rows_its_newest_time_and_its_latency(tmp_path: Path) -> None:
+    heartbeat = Heartbeat("store-0", tmp_path)
+    progress = Progress(heartbeat, clock=lambda: NOON + 60 * SECOND)
+    batch = Batch("okx")
+    kinds = {"quote": quote(1), "ticker": ticker(1), "kline:1s": kline(0, "1s"), "orderbook": book(10)}
+    for kind, record in kinds.items():
+        batch.take(kind, KEYS.stream(kind), "0-0", [entry(1, record)])
+    batch.take("orderbook", KEYS.stream("orderbook"), "1700000000000-1", [entry(2, book(11, grid=False))])
+    rows = {"quotes": 1, "tickers": 1, "klines": 1, "orderbooks": 1, "trades": 0}
+    progress.written(batch, Written(rows, 0, 0, batch.skipped))
+    tables = heartbeat.report().details["tables"]
+    assert {name: (table["rows"], table["newest"]) for name, table in tables.items()} == {
+        "quotes": (1, quote(1).received),
+        "tickers": (1, ticker(1).received),
+        "klines": (1, kline(0, "1s").close_time),
+        "orderbooks": (1, book(10).snapshot_time),
+        "trades": (0, None),
+    }
+    assert {name: table["latency_ms"]["count"] for name, table in tables.items()} == rows
+    assert heartbeat.counters["skipped"] == 1
+    assert heartbeat.last_data == book(10).received
 
 
 def test_the_report_says_what_any_partition_waits_for(tmp_path: Path) -> None:
