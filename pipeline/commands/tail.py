@@ -10,8 +10,9 @@ import click
 import msgspec
 import redis.exceptions
 
-from pipeline import settings, text
+from pipeline import settings
 from pipeline.commands._options import DURATION
+from pipeline.commands._tail.line import line
 from pipeline.errors import ServerAway, SettingsError
 from pipeline.probes.redis import Client, call, connect, fields, known, milliseconds
 from pipeline.records import CONTROLS
@@ -23,7 +24,9 @@ PAGE = 500
 MOST_PAGES = 200
 """How far back `-n` searches for entries that match."""
 
-KINDS = ("trade", "candle", "instrument", "gap", "clock", "coverage", "dead")
+KINDS = ("trade", "candle", "kline", "quote", "orderbook", "ticker", "instrument", "gap", "clock", "coverage", "dead")
+BARS = ("candle", "kline")
+"""Kinds with a stream for each time frame."""
 WITHOUT_SYMBOL = ("clock", "dead")
 
 
@@ -48,7 +51,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("kind")
 @click.option("--exchange", help="Only of this exchange.")
 @click.option("--symbol", help="Only of this symbol or instrument.")
-@click.option("--timeframe", help="Only candles of this time frame.")
+@click.option("--timeframe", help="Only candles or klines of this time frame.")
 @click.option("-n", "count", type=click.IntRange(min=0), help="Begin with the last N (default 10 without --since).")
 @click.option("--since", type=DURATION, help="Begin this long ago: 10m, 1h.")
 @click.option("-f/ ", "--follow/--no-follow", default=True, help="Go on with what comes (default), or end there.")
@@ -67,12 +70,14 @@ def tail(
 ) -> None:
     """Print records as they come. Ctrl-C ends it.
 
-    KIND is trade, candle (or candle:1m), instrument, gap, clock, coverage or dead (what could not be decoded).
+    KIND is trade, candle (or candle:1m), kline (or kline:1m: the exchange's own), quote, orderbook, ticker, instrument,
+    gap, clock, coverage or dead (what could not be decoded).
 
     \b
     Examples:
       pipeline tail trade --symbol BTC-USDT
       pipeline tail candle:1m -n 60 --no-follow --json
+      pipeline tail orderbook --symbol BTC-USDT --exchange okx
       pipeline tail gap --since 1h
       pipeline tail dead --no-follow
     """
@@ -99,8 +104,8 @@ def _wanted(kind: str, symbol: str | None, timeframe: str | None) -> tuple[Wante
     frame = timeframe or frame
     if name not in KINDS:
         raise SettingsError(f"no kind {name!r}; kinds are {', '.join(KINDS)}")
-    if frame and (name != "candle" or frame not in WIDTHS):
-        raise SettingsError(f"no kind {name}:{frame}; candles come in {', '.join(WIDTHS)}")
+    if frame and (name not in BARS or frame not in WIDTHS):
+        raise SettingsError(f"no kind {name}:{frame}; candles and klines come in {', '.join(WIDTHS)}")
     if symbol and name in WITHOUT_SYMBOL:
         raise SettingsError(f"{name} records belong to no symbol")
     in_place = name in CONTROLS and name != "gap"
@@ -181,33 +186,4 @@ def _spellings(found: dict[bytes, bytes]) -> set[str]:
 
 def _print(entry: Any, kind: str, as_json: bool) -> None:
     data = fields(entry)[b"data"].decode()
-    click.echo(data if as_json else _line(kind.partition(":")[0], json.loads(data)))
-
-
-def _line(kind: str, record: dict[str, Any]) -> str:
-    if kind == "dead":
-        return f"{_time(record['received'])} {record['exchange']} {record['reason']}: {text.cut(record['frame'], 60)}"
-    if kind == "clock":
-        return f"{_time(record['received'])} {record['exchange']} exchange time {_time(record['time'])}"
-    # Some records have no time of the exchange's (an instruments list): then it is when they came in.
-    when = _time(record["time"] or record["received"])
-    return f"{when} {record['exchange']} {record['symbol']} {_told(kind, record)}"
-
-
-def _told(kind: str, record: dict[str, Any]) -> str:
-    """What a record says, after its time and symbol."""
-    if kind == "trade":
-        return f"{record['side']} {record['size']} @ {record['price']} #{record['sequence']}"
-    if kind == "candle":
-        prices = " ".join(f"{name[0].upper()} {record[name]}" for name in ("open", "high", "low", "close", "volume"))
-        return f"{record['timeframe']} {prices} n {record['trades_count']} {record['quality']}"
-    if kind == "gap":
-        numbers = f"{record['from_sequence']}-{record['to_sequence']}"
-        return f"{record['state']} {numbers} {record['cause']} {record.get('reason') or ''}".rstrip()
-    if kind == "coverage":
-        return f"{record['state']} ({record['cause']}) {record.get('connection') or ''}".rstrip()
-    return f"{record['market']} {record['status']} tick {record.get('tick_size') or '-'}"
-
-
-def _time(moment: int | None) -> str:
-    return text.NOTHING if moment is None else f"{text.moment(moment)}.{moment % 1_000_000_000 // 1_000_000:03d}"
+    click.echo(data if as_json else line(kind.partition(":")[0], json.loads(data)))

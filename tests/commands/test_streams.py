@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis as redis_client
 
-from pipeline.records import Clock, Coverage, DeadLetter, Instrument, Trade, encode
+from pipeline.records import KINDS, Clock, Coverage, DeadLetter, Instrument, Trade, encode
 from pipeline.streams import Keys, index_key
 from tests.commands.conftest import Instance
 from tests.servers import RedisServer
@@ -161,6 +161,57 @@ def test_tail_of_dead_letters(instance: Instance, client: Any) -> None:
     assert 'bad size: {"sz": "-1"}' in instance.run("tail", "dead", "--no-follow").stdout
 
 
+def add_record(client: Any, kind: str, **own: Any) -> None:
+    shared: dict[str, Any] = {
+        "exchange": "okx",
+        "market": "spot",
+        "symbol": "BTC-USDT",
+        "instrument": "BTC-USDT",
+        "time": NOW,
+        "received": NOW,
+    }
+    record = KINDS[kind.partition(":")[0]](**shared | own)
+    client.xadd(KEYS.stream(kind), {"symbol": "BTC-USDT", "data": encode(record)})
+
+
+BAR = {"open": "1", "high": "4", "low": "0.5", "close": "2", "volume": "7", "open_time": NOW, "close_time": NOW + 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "shown"),
+    [
+        ("quote", {"bid": "9.5", "bid_size": "2", "ask": "9.6", "ask_size": "3", "sequence": 7}, "2@9.5 | 3@9.6 #7"),
+        ("quote", {"ask": "9.6", "ask_size": "3"}, "- | 3@9.6"),
+        (
+            "orderbook",
+            {"bids": (("9", "1"), ("8", "2"), ("7", "3"), ("6", "4")), "asks": (("10", "5"),), "depth": 20},
+            "3@7 2@8 1@9 | 5@10",
+        ),
+        (
+            "orderbook",
+            {"bids": (), "asks": (), "depth": 20, "valid": False, "reason": "gap", "snapshot_time": NOW},
+            "INVALID (gap) - | - grid",
+        ),
+        ("ticker", {"last": "9", "high_24h": "12", "volume_24h": "1.5"}, "last 9 high 12 volume 1.5"),
+        ("kline:1m", {**BAR, "timeframe": "1m"}, "1m O 1 H 4 L 0.5 C 2 V 7"),
+        ("kline:1m", {**BAR, "timeframe": "1m", "trades_count": 3}, "1m O 1 H 4 L 0.5 C 2 V 7 n 3"),
+    ],
+)
+def test_tail_prints_every_kind(instance: Instance, client: Any, kind: str, own: dict[str, Any], shown: str) -> None:
+    add_record(client, kind, **own)
+    result = instance.run("tail", kind, "--no-follow")
+    assert result.stdout == f"2025-11-21 10:00:00.123 okx BTC-USDT {shown}\n"
+    assert instance.run("tail", kind.partition(":")[0], "--no-follow").stdout == result.stdout
+    assert json.loads(instance.run("tail", kind, "--no-follow", "--json").stdout)["symbol"] == "BTC-USDT"
+
+
+def test_streams_shows_the_new_kinds(instance: Instance, client: Any) -> None:
+    add_record(client, "quote", bid="1", bid_size="1")
+    add_record(client, "kline:1m", **BAR, timeframe="1m")
+    rows = {row["key"]: row["kind"] for row in json.loads(instance.run("streams", "--json").stdout)}
+    assert rows == {"md:quote:{okx}": "quote", "md:kline:1m:{okx}": "kline:1m"}
+
+
 def test_tail_merges_time_frames_by_time(instance: Instance, client: Any) -> None:
     for entry, frame in enumerate(("1m", "5m", "1m"), start=1):
         record = {"exchange": "okx", "symbol": "BTC-USDT", "instrument": "BTC-USDT", "timeframe": frame, "n": entry}
@@ -211,7 +262,8 @@ def test_tail_leaves_no_trace(instance: Instance, client: Any) -> None:
     ("arguments", "told"),
     [
         (["trad"], "kinds are trade"),
-        (["candle:2m"], "candles come in"),
+        (["candle:2m"], "candles and klines come in"),
+        (["quote:1m"], "no kind quote:1m"),
         (["trade", "--timeframe", "1m"], "no kind trade:1m"),
         (["dead", "--symbol", "BTC-USDT"], "belong to no symbol"),
         (["trade", "--exchange", "kraken"], "no trade stream of kraken"),
