@@ -1,5 +1,6 @@
 """`pipeline config`: write, check and show the settings. Prints no secret."""
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,12 @@ import msgspec
 
 from pipeline import settings
 from pipeline.errors import SettingsError
+from pipeline.exchanges import EXCHANGES
+from pipeline.timeframes import TIMEFRAMES
+
+
+def _words(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 @click.group()
@@ -26,23 +33,32 @@ def config() -> None:
 
 
 @config.command()
+@click.option("--exchange", "exchanges", multiple=True, type=click.Choice(sorted(EXCHANGES)), help="Default: okx.")
+@click.option("--symbol", "symbols", multiple=True, help="Symbol or pattern (*-USDT). Default: BTC-USDT, ETH-USDT.")
+@click.option("--types", callback=_words, help="Data types, e.g. trade,orderbook,quote. Default: trade.")
 @click.option("--force", is_flag=True, help="Replace a file that is already there.")
 @click.pass_context
-def init(ctx: click.Context, force: bool) -> None:
-    """Write settings that collect BTC-USDT and ETH-USDT from OKX.
+def init(
+    ctx: click.Context, exchanges: tuple[str, ...], symbols: tuple[str, ...], types: tuple[str, ...], force: bool
+) -> None:
+    """Write settings: without options BTC-USDT and ETH-USDT from OKX.
 
-    A file that is there already is kept, unless --force is given.
+    --exchange and --symbol may be given more than once; `pipeline exchanges` shows the data types, `pipeline symbols`
+    the symbols. A file that is there already is kept, unless --force is given.
 
     \b
     Examples:
       pipeline config init
+      pipeline config init --exchange okx --exchange binance --symbol '*-USDT' --types trade,orderbook
       pipeline -c other.json config init --force
     """
     path = settings.settings_path(ctx.obj)
     if path.suffix == ".toml":
         raise SettingsError(f"{path}: settings are written as JSON; TOML is only read")
-    file = settings.default_file()
-    _write(path, settings.encode(file), force)
+    written = settings.encode(_file(exchanges, symbols, types))
+    file = settings.decode(written, path)
+    _check_pairs(file, path)
+    _write(path, written, force)
     click.echo(f"wrote {path}")
     for line in _collected(file):
         click.echo(f"will collect {line}")
@@ -63,9 +79,11 @@ def check(ctx: click.Context, file: Path | None) -> None:
       pipeline config check new.json && cp new.json config/data_collection.json
     """
     given = settings.load(file or ctx.obj)
+    _check_pairs(given.file, given.path)
     click.echo(f"{given.path}: good")
     for line in _collected(given.file):
         click.echo(f"collects {line}")
+    click.echo("whether the exchange lists a symbol shows when it runs; `pipeline symbols EXCHANGE PATTERN` asks now")
     click.echo(f"processes: {' '.join(given.processes())}")
 
 
@@ -119,15 +137,57 @@ def _put(fresh: Path, path: Path, force: bool) -> None:
         raise SettingsError(f"{path} is there already and was kept; --force replaces it") from None
 
 
+def _file(exchanges: tuple[str, ...], symbols: tuple[str, ...], types: tuple[str, ...]) -> settings.SettingsFile:
+    """The default file, with what was asked for in place of its pairs."""
+    default = settings.default_file()
+    if not (exchanges or symbols or types):
+        return default
+    pairs = tuple(
+        settings.TradingPair(symbol=symbol, data_types=types or ("trade",))
+        for symbol in symbols or ("BTC-USDT", "ETH-USDT")
+    )
+    wanted = settings.ExchangeSettings(trading_pairs=pairs)
+    return msgspec.structs.replace(default, exchanges=dict.fromkeys(exchanges or ("okx",), wanted))
+
+
+def _check_pairs(file: settings.SettingsFile, path: Path) -> None:
+    """What only those know who speak to the exchange: one instrument spelt twice, klines it does not have. Raises
+    SettingsError."""
+    from ingest.symbols import Symbols
+
+    for name, exchange in file.exchanges.items():
+        feed = importlib.import_module(f"ingest.exchanges.{EXCHANGES[name].module}").Feed()
+        try:
+            Symbols(feed, exchange.trading_pairs)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: exchanges.{name}.{error}") from error
+        for number, pair in enumerate(exchange.trading_pairs):
+            if pair.enabled and "kline" in pair.data_types and not feed.channels("kline", pair.timeframes):
+                known = " ".join(timeframe for timeframe in TIMEFRAMES if feed.channels("kline", (timeframe,)))
+                where = f"{path}: exchanges.{name}.trading_pairs[{number}].timeframes"
+                raise SettingsError(f"{where}: {name} has klines of {known} only")
+
+
 def _collected(file: settings.SettingsFile) -> list[str]:
     """One line for each pair that is enabled."""
     return [
-        f"{name} {pair.symbol}: {' '.join(pair.data_types)}; candles {' '.join(pair.timeframes)}"
+        f"{name} {pair.symbol}{' (a pattern)' if set(pair.symbol) & set('*?[') else ''}: {' '.join(pair.data_types)}"
+        f"{_bars(pair)}"
         for name, exchange in file.exchanges.items()
         if exchange.enabled
         for pair in exchange.trading_pairs
         if pair.enabled
     ]
+
+
+def _bars(pair: settings.TradingPair) -> str:
+    """Time frames, where something is made or asked for in them."""
+    names = [name for name, kinds in (("candles", ("trade", "candle")), ("klines", ("kline",))) if _any(pair, kinds)]
+    return f"; {' and '.join(names)} {' '.join(pair.timeframes)}" if names else ""
+
+
+def _any(pair: settings.TradingPair, kinds: tuple[str, ...]) -> bool:
+    return not set(kinds).isdisjoint(pair.data_types)
 
 
 def _effective(given: settings.Settings) -> dict[str, Any]:

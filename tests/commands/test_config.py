@@ -32,6 +32,49 @@ def test_init_writes_what_it_says(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_init_with_exchanges_patterns_and_types(path: Path) -> None:
+    wanted = ["--exchange", "okx", "--exchange", "binance", "--symbol", "*-USDT", "--types", "trade, orderbook"]
+    result = run(path, "init", *wanted)
+    assert result.exit_code == 0, result.stderr
+    assert "will collect okx *-USDT (a pattern): trade orderbook; candles 1m 5m 15m 1h 4h 1d" in result.stdout
+    file = settings.load(path, {}).file
+    assert {name: [pair.symbol for pair in one.trading_pairs] for name, one in file.exchanges.items()} == {
+        "okx": ["*-USDT"],
+        "binance": ["*-USDT"],
+    }
+    checked = run(path, "check")
+    assert checked.exit_code == 0
+    assert "collects binance *-USDT (a pattern): trade orderbook" in checked.stdout
+    assert "ingest-okx ingest-binance" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (["--types", "trade,orderbok"], "did you mean 'orderbook'?"),
+        (["--exchange", "okk"], "'okk' is not one of"),
+        (["--symbol", "BTC-USDT-PERP", "--symbol", "btc-usdt-swap"], "are the same instrument"),
+    ],
+)
+def test_init_refuses_what_cannot_be(path: Path, wanted: list[str], told: str) -> None:
+    result = run(path, "init", *wanted)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not path.exists()
+
+
+def test_check_knows_the_klines_of_an_exchange(path: Path) -> None:
+    pair = {"symbol": "BTC-USDT", "data_types": ["kline"], "timeframes": ["5s", "10s"]}
+    path.parent.mkdir()
+    path.write_text(json.dumps({"exchanges": {"okx": {"trading_pairs": [pair]}}}))
+    result = run(path, "check")
+    assert result.exit_code == 2
+    assert "trading_pairs[0].timeframes: okx has klines of 1s 1m 5m 15m 1h 4h 1d only" in result.stderr
+    pair["timeframes"] = ["5s", "1m"]
+    path.write_text(json.dumps({"exchanges": {"okx": {"trading_pairs": [pair]}}}))
+    assert "collects okx BTC-USDT: kline; klines 5s 1m" in run(path, "check").stdout
+
+
 def test_init_keeps_a_file_that_is_there(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("mine")
