@@ -14,7 +14,7 @@ import ccxt.pro
 import pytest
 
 from simulator.server import Simulator, serve
-from tests.foreign.collector import DEPTH, Shown, collecting, eventually, settings_for
+from tests.integration.collector import DEPTH, Shown, collecting, eventually, settings_for
 
 SYMBOLS = {"okx": ("BTC-USDT", "ETH-USDT", "BTC-USDT-PERP", "BTC-USD-PERP"), "binance": ("BTC-USDT", "ETH-USDT")}
 UNIFIED = {

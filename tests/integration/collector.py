@@ -1,4 +1,4 @@
-"""Our own ingest and normalize beside a foreign client, in one event loop, against the same simulated exchange."""
+"""Our own ingest and normalize in one event loop, against a simulated exchange: for tests beside other clients too."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,16 @@ DEADLINE = 30.0
 DEPTH = 20
 
 
-def settings_for(folder: Path, redis_url: str, simulator: Simulator, exchange: str, symbols: Sequence[str]) -> Settings:
-    """Every kind of the symbols, from the simulator, in namespace `sim`."""
-    kinds = EXCHANGES[exchange].kinds
+def settings_for(
+    folder: Path,
+    redis_url: str,
+    simulator: Simulator,
+    exchange: str,
+    symbols: Sequence[str],
+    kinds: tuple[str, ...] | None = None,
+) -> Settings:
+    """These kinds (every one without) of the symbols, from the simulator, in namespace `sim`."""
+    kinds = kinds or EXCHANGES[exchange].kinds
     pairs = tuple(TradingPair(symbol=symbol, data_types=kinds) for symbol in symbols)
     collected = ExchangeSettings(trading_pairs=pairs, ws_url=simulator.ws_url, rest_url=simulator.rest_url)
     file = SettingsFile(exchanges={exchange: collected}, redis=RedisSettings(namespace="sim"), simulated=True)
@@ -59,6 +66,15 @@ class Shown:
         """Every record on the stream."""
         entries = await self._client.xrange(f"sim:{kind}:{self._tag}")
         return [json.loads(fields[b"data"]) for _, fields in entries if b"symbol" in fields]
+
+    async def wanted(self) -> int:
+        """How often normalize has wanted something of ingest so far."""
+        found: int = (
+            (await self._client.xinfo_stream(f"sim:request:{self._tag}"))["entries-added"]
+            if (await self._client.exists(f"sim:request:{self._tag}"))
+            else 0
+        )
+        return found
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -1,0 +1,49 @@
+"""Fifty symbols change connections, make before break, over real sockets: nobody who reads the books can tell."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.exchanges import EXCHANGES
+from simulator.faults import Fault
+from simulator.server import serve
+from tests.integration.collector import Shown, collecting, eventually, settings_for
+
+SYMBOLS = 50
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_rotating_fifty_symbols_breaks_no_book(exchange: str, tmp_path: Path, redis_url: str) -> None:
+    async with serve(exchange=exchange, rate=100, symbols=SYMBOLS, limits=20) as simulator:
+        symbols = [f"SIM{number:03d}-USDT" for number in range(1, SYMBOLS + 1)]
+        settings = settings_for(tmp_path, redis_url, simulator, exchange, symbols, kinds=("trade", "orderbook"))
+        shown = Shown(redis_url, exchange)
+        async with collecting(settings, exchange):
+
+            async def all_valid() -> bool:
+                books = await shown.newest("orderbook")
+                return set(books) == set(symbols) and all(book.get("valid", True) for book in books.values())
+
+            await eventually(all_valid, "fifty valid books")
+            before = {connection["id"] for connection in simulator.state()["connections"]}
+            asked = await shown.wanted()
+            records = len(await shown.all("orderbook"))
+            simulator.inject(Fault(fault="notice", seconds=60))
+
+            async def replaced() -> bool:
+                return bool(before) and not before & {one["id"] for one in simulator.state()["connections"]}
+
+            await eventually(replaced, "every connection to be replaced")
+            # Something of every book on the connections that took over.
+            moved = {symbol: book.get("sequence") for symbol, book in (await shown.newest("orderbook")).items()}
+
+            async def went_on() -> bool:
+                books = await shown.newest("orderbook")
+                return all(books[symbol].get("sequence") != sequence for symbol, sequence in moved.items())
+
+            await eventually(went_on, "every book to go on")
+            later = (await shown.all("orderbook"))[records:]
+            assert len(later) > SYMBOLS
+            assert [record for record in later if not record.get("valid", True)] == []
+            assert await shown.wanted() == asked
+        await shown.close()
