@@ -29,13 +29,14 @@ class Side:
     def put(self, level: Level) -> int:
         """Sets a level, or deletes it where the quantity is zero, however spelt. Gives the rank it touched (0 is the
         best), UNTOUCHED where nothing changed. Deleting a level that is not there is normal on several venues."""
-        key = self._key(level[0])
+        price, quantity = level
+        key = self.key(price)
         if self.bound is not None and key > self.bound:
             return UNTOUCHED
         keys, levels = self.keys, self.levels
         rank = bisect_left(keys, key)
         found = rank < len(keys) and keys[rank] == key
-        if _is_zero(level[1]):
+        if not quantity.strip("0."):
             if not found:
                 return UNTOUCHED
             del keys[rank], levels[rank]
@@ -50,8 +51,8 @@ class Side:
 
     def fill(self, levels: Iterable[Level]) -> None:
         """Replaces the side; of a price that comes twice the later one counts."""
-        found = {self._key(level[0]): level for level in levels}
-        self.keys = sorted(key for key, level in found.items() if not _is_zero(level[1]))
+        found = {self.key(level[0]): level for level in levels}
+        self.keys = sorted(key for key, level in found.items() if level[1].strip("0."))
         self.levels = [found[key] for key in self.keys]
         self.bound = None
 
@@ -72,7 +73,8 @@ class Side:
         other.keys, other.levels, other.bound = self.keys.copy(), self.levels.copy(), self.bound
         return other
 
-    def _key(self, price: str) -> Decimal:
+    def key(self, price: str) -> Decimal:
+        """Rises from the best price to the worst."""
         # A unary minus would round to the context's precision.
         return Decimal(price).copy_negate() if self.bid else Decimal(price)
 
@@ -109,8 +111,8 @@ class Book:
             if not levels:
                 continue
             for level in levels:
-                rank = side.put(level)
-                touched = min(touched, rank)
+                if (rank := side.put(level)) < touched:
+                    touched = rank
             # Not before the last level of the change is in: it may insert before it deletes.
             side.cut(most, partial)
         self.sequence = self.sequence if update.last is None else update.last
@@ -125,8 +127,9 @@ class Book:
 
     def known(self) -> int | None:
         """How many levels are known of the shorter of the sides that are not known whole; null where both are."""
-        counts = [len(side.keys) for side in (self.bids, self.asks) if side.bound is not None]
-        return min(counts, default=None)
+        if self.bids.bound is None and self.asks.bound is None:
+            return None
+        return min(len(side.keys) for side in (self.bids, self.asks) if side.bound is not None)
 
     def copy(self) -> "Book":
         """A book of its own with the same levels."""
@@ -134,7 +137,3 @@ class Book:
         other.bids, other.asks = self.bids.copy(), self.asks.copy()
         other.sequence, other.time, other.sound = self.sequence, self.time, self.sound
         return other
-
-
-def _is_zero(quantity: str) -> bool:
-    return not quantity.strip("0.")

@@ -24,7 +24,10 @@ class Outcome(NamedTuple):
     """`records` to emit in order; `wants` set (or, null, cleared) by their keys."""
 
     records: tuple[OrderBook, ...]
-    wants: dict[str, Want | None]
+    wants: Mapping[str, Want | None]
+
+
+NOTHING = Outcome((), {})
 
 
 class InstrumentBook:
@@ -58,7 +61,11 @@ class InstrumentBook:
         self.offset = offset or 0
         self.chains.lived(connections or {})
         self._begin(received)
-        return self._end(received)
+        chain = self.chains.shown
+        if self._faces or self.output.changed or self.asking.key or (chain is not None and chain.crossed is not None):
+            return self._end(received)
+        # Time alone changes nothing else. Four times a second for each book there is.
+        return NOTHING
 
     def settings(self, depth: int, interval: int, store_interval: int) -> None:
         """What the settings ask for: levels a side, ns, ns."""
@@ -105,7 +112,7 @@ class InstrumentBook:
                 # Its connection is gone, or its subscription.
                 self._drop(chain.connection, "closed")
         outcome = self._end(received)
-        return outcome._replace(wants=wants | outcome.wants)
+        return outcome._replace(wants={**wants, **outcome.wants})
 
     def closed(self, connection: str, cause: str, received: int) -> Outcome:
         """The connection is gone, or its subscription."""

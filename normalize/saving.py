@@ -177,7 +177,7 @@ def _book_of(saved: SavedBook | None) -> Book | None:
 
 
 def _side_of(side: Side, levels: tuple[Level, ...], bound: str | None) -> None:
-    side.fill(levels)
+    side.levels, side.keys = list(levels), [side.key(price) for price, _ in levels]
     side.bound = None if bound is None else Decimal(bound)
 
 
