@@ -74,17 +74,17 @@ def demo(
 ) -> None:
     """Run the whole pipeline on simulated exchanges, harm it, and prove that nothing was lost.
 
-    Connections are cut and processes killed while you watch. In the end every trade and every candle in Postgres is
-    compared with what the exchanges printed, and every order book with theirs, level by level; the last line of
-    stdout is the result as JSON. Exit code 0: nothing lost, doubled or wrong. Ctrl-C stops everything.
+      Connections are cut and processes killed while you watch. In the end every trade and every candle in Postgres is
+      compared with what the exchanges printed, and every order book with theirs, level by level; the last line of
+      stdout is the result as JSON. Exit code 0: nothing lost, doubled or wrong. Ctrl-C stops everything.
 
-    \b
-    Examples:
-      pipeline demo
-      pipeline demo --for 10m --rate 500 --symbols 50
-      pipeline demo --for 60s --json | jq .lost
-      pipeline demo --exchange binance
-  pipeline demo --for 90s --blows redis,redis,postgres,supervisord,ingest-okx
+      \b
+      Examples:
+        pipeline demo
+        pipeline demo --for 10m --rate 500 --symbols 50
+        pipeline demo --for 60s --json | jq .lost
+        pipeline demo --exchange binance
+    pipeline demo --for 90s --blows redis,redis,postgres,supervisord,ingest-okx
     """
     if duration < SHORTEST:
         raise click.UsageError(f"--for must be at least {SHORTEST:g}s: so long take the kills and the recoveries")
