@@ -109,23 +109,31 @@ class BookTicker:
 
 
 class Diff:
-    """Changes of a book. `update` are the version before and after what `due` gave last."""
+    """Changes of a book. `update` are the version before and after what `due` gave last, `told` is the book then.
+
+    Every level touched is told of, also one that came and went in between or is as before: a snapshot from within
+    the event may have it otherwise.
+    """
 
     def __init__(self, instrument: Instrument, period: int, now: int) -> None:
         self._instrument = instrument
         self._cadence = _Cadence(period)
         self._cadence.due(now)
         self.told = Depth(instrument.pit.book)
-        self.update = (0, 0)
+        self.update = (self.told.version, self.told.version)
 
     def due(self, now: int, flush: bool) -> Iterable[str]:
-        if not (self._cadence.due(now) or flush) or (change := self.told.push()) is None:
+        book, since = self._instrument.pit.book, self.update[1]
+        if not (self._cadence.due(now) or flush) or book.version == since:
             return ()
-        self.update = (change.since, change.until)
+        self.update = (since, book.version)
+        touched, net = book.changed(since), self.told.push()
+        if touched is None:
+            # More than the book remembers: what it comes to must do.
+            touched = ([], []) if net is None else (net.bids, net.asks)
         levels = self._instrument.spell.levels
-        event = {"e": "depthUpdate", "E": ms(now), "s": self._instrument.name}
-        numbers = {"U": change.since + 1, "u": change.until}
-        return (dump({**event, **numbers, "b": levels(change.bids), "a": levels(change.asks)}),)
+        event = {"e": "depthUpdate", "E": ms(now), "s": self._instrument.name, "U": since + 1, "u": book.version}
+        return (dump({**event, "b": levels(touched[0]), "a": levels(touched[1])}),)
 
 
 class Partial:
@@ -222,9 +230,10 @@ class Pushes:
     def _view(self, name: str, depth: int | None) -> BookView:
         one = self._instruments[name]
         diffs = [self._slow.get((channel, name)) for channel in ("depth@100ms", "depth")]
-        told = next((push.told for push in diffs if isinstance(push, Diff)), one.rest)
+        diff = next((push for push in diffs if isinstance(push, Diff)), None)
+        told = diff.told if diff else one.rest
         bids, asks = one.spell.levels(told.side("bid", depth)), one.spell.levels(told.side("ask", depth))
-        return BookView(told.version, bids, asks)
+        return BookView(diff.update[1] if diff else told.version, bids, asks)
 
     def _want(self, wanted: Iterable[Topic], now: int) -> None:
         topics = set(wanted)

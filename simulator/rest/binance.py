@@ -179,7 +179,7 @@ class Rest:
         limit = _number(query, "limit", 100, MOST_LEVELS)
         live = one.pit.book.snapshot(now, limit)
         version, bids, asks = live.version, live.bids, live.asks
-        if version > one.rest.version:
+        if version == one.pit.book.version:
             version, bids, asks = one.rest.version, one.rest.side("bid", limit), one.rest.side("ask", limit)
         return {"lastUpdateId": version, "bids": one.spell.levels(bids), "asks": one.spell.levels(asks)}
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -325,6 +326,25 @@ def test_depth_events_are_contiguous_and_count_every_level(binance: Binance) -> 
     assert [update[0] + 1 for update in updates if update] == [
         event["U"] for event in data([frame for frame in frames if frame.topic == fast])
     ]
+
+
+def test_depth_events_tell_of_every_level_touched(binance: Binance) -> None:
+    """A level that came and went within an event too: a snapshot taken in between has it."""
+    topic, pit = ("depth@100ms", "BTCUSDT"), binance.market.pits["BTC-USDT"]
+    binance.due({topic}, START)
+    vanished = 0
+    for step in range(1, 200):
+        had, touched = set(pit.book.bids.keys) | set(pit.book.asks.keys), set()
+        for _ in range(30):
+            version = pit.book.version
+            pit.book.stir()
+            bids, asks = pit.book.changed(version) or ([], [])
+            touched |= {-ticks for ticks, _ in bids} | {ticks for ticks, _ in asks}
+        (event,) = data(binance.due({topic}, START + step * SECOND // 10))
+        told = {-Decimal(price) for price, _ in event["b"]} | {Decimal(price) for price, _ in event["a"]}
+        assert told == {key * pit.listing.tick for key in touched}
+        vanished += len(touched - had - set(pit.book.bids.keys) - set(pit.book.asks.keys))
+    assert vanished
 
 
 def test_best_prices_come_at_once_and_with_a_number_of_the_depth_stream(binance: Binance) -> None:
