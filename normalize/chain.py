@@ -19,8 +19,8 @@ MOST_HELD_LEVELS = 10_000
 class Chain:
     """`reason` says why there is no valid book: waiting, gap, checksum, lost …; null while it is live.
 
-    `born` orders the chains of an instrument by their beginning. `message` and `alive` are host times (ns) of the
-    last update and of the last frame of any sort on the connection. `fresh` is whether `book` came from elsewhere and
+    `born` orders the chains of an instrument by their beginning. `alive` is the host time (ns) of the last
+    frame of any sort on the connection. `fresh` is whether `book` came from elsewhere and
     no change was applied to it yet. `renewing`: a live chain holds its changes too, for the snapshot that is on its
     way. `crossed` is the stream's age at which the book became crossed.
     """
@@ -35,7 +35,6 @@ class Chain:
         self.held: deque[BookUpdate] = deque()
         self.held_levels = 0
         self.crossed: int | None = None
-        self.message: int | None = None
         self.alive: int | None = None
 
     @property

@@ -161,8 +161,8 @@ class Chains:
     def _grace(self, chain: Chain) -> int:
         if chain.held:
             return 0
-        if chain.reason == WAITING:
-            return 0 if self.rule.by_request else SNAPSHOT_AFTER
+        if chain.reason == WAITING and not self.rule.by_request:
+            return SNAPSHOT_AFTER
         return LINKS_SOON if self.donor is not None else 0
 
     def _flaw(self, chain: Chain) -> str | None:

@@ -90,7 +90,7 @@ class InstrumentBook:
         """A frame of the socket."""
         chain = self.chains.heard(connection, received)
         self._begin(received)
-        chain.message = self.last_message = received
+        self.last_message = received
         if self.chains.take(chain, update, self.now):
             self.output.changed = True
         return self._end(received)

@@ -11,6 +11,8 @@ from normalize.book import Book
 from normalize.mapper import Level
 
 MINUTE = 60_000_000_000
+AHEAD = 10_000_000_000
+"""A time so far ahead of the exchange's clock, as estimated, is a slip: what comes after it is not held back for it."""
 
 
 class Face(NamedTuple):
@@ -78,7 +80,7 @@ class Output(msgspec.Struct):
             return None
         if self._behind(book):
             # That it is not valid is said at once, of what was shown last.
-            return self._again(reason) if turned and reason is not None else None
+            return self._again(reason, at) if turned and reason is not None else None
         face = self._face(book, reason)
         if not turned and not self.afresh and (face.bids, face.asks) == (self.bids, self.asks):
             self.changed = False
@@ -86,7 +88,7 @@ class Output(msgspec.Struct):
         if self.next is None and self.step > 0:
             self.next = self._following(at)
         self.shown = now
-        return self._show(face)
+        return self._show(face, at)
 
     def mark(self, book: Book | None, at: int, alive: int | None) -> list[Face]:
         """What the grid has to show before a frame at the exchange's time `at`, at which the connection is known to
@@ -105,7 +107,7 @@ class Output(msgspec.Struct):
             self._pass(book, at, faces)
         if self.minute is not None and alive is not None and alive >= self.minute:
             if not self._behind(book):
-                faces.append(self._mark(self._face(book, self.reason), self.minute))
+                faces.append(self._mark(self._face(book, self.reason), self.minute, at))
             self.minute = None
         return faces
 
@@ -116,7 +118,7 @@ class Output(msgspec.Struct):
         if not self._behind(book):
             face = self._face(book, self.reason)
             if self.marked != (self.reason is None, face.bids, face.asks):
-                faces.append(self._mark(face, mark))
+                faces.append(self._mark(face, mark, at))
                 done = mark
         minute = at - at % MINUTE
         if minute >= mark and minute != done:
@@ -126,19 +128,20 @@ class Output(msgspec.Struct):
         step = self.step
         return min(at - at % step + step, at - at % MINUTE + MINUTE)
 
-    def _mark(self, face: Face, mark: int) -> Face:
+    def _mark(self, face: Face, mark: int, at: int) -> Face:
         self.marked = (face.reason is None, face.bids, face.asks)
-        return self._show(face._replace(snapshot_time=mark))
+        return self._show(face._replace(snapshot_time=mark), at)
 
-    def _show(self, face: Face) -> Face:
-        self.bids, self.asks, self.sequence, self.time = face.bids, face.asks, face.sequence, face.time or self.time
+    def _show(self, face: Face, at: int) -> Face:
+        self.bids, self.asks, self.sequence = face.bids, face.asks, face.sequence
+        self.time = self.time if face.time is None else min(face.time, at + AHEAD)
         self.reason, self.valid = face.reason, face.reason is None
         self.changed = self.afresh = False
         return face
 
-    def _again(self, reason: str) -> Face:
+    def _again(self, reason: str, at: int) -> Face:
         changed = self.changed
-        face = self._show(Face(self.bids, self.asks, self.sequence, self.time, reason))
+        face = self._show(Face(self.bids, self.asks, self.sequence, self.time, reason), at)
         self.changed = changed
         return face
 

@@ -60,7 +60,6 @@ class SavedChain(msgspec.Struct, frozen=True, array_like=True):
     renewing: bool
     held: tuple[SavedUpdate, ...]
     crossed: int | None
-    message: int | None
     alive: int | None
 
 
@@ -192,7 +191,6 @@ def _chain(chain: Chain, shown: Book | None) -> SavedChain:
         chain.renewing,
         tuple(_update(update) for update in chain.held),
         chain.crossed,
-        chain.message,
         chain.alive,
     )
 
@@ -202,5 +200,5 @@ def _chain_of(saved: SavedChain, shown: Book | None, instrument: Instrument) -> 
     chain.book = shown if saved.shown else _book_of(saved.book)
     chain.reason, chain.fresh, chain.renewing = saved.reason, saved.fresh, saved.renewing
     chain.hold(_update_of(update, instrument) for update in saved.held)
-    chain.crossed, chain.message, chain.alive = saved.crossed, saved.message, saved.alive
+    chain.crossed, chain.alive = saved.crossed, saved.alive
     return chain

@@ -498,6 +498,18 @@ def test_a_book_goes_on_over_a_break_that_lost_nothing() -> None:
     assert texts(play.last.bids) == "100@1 99@1 98@1"
 
 
+def test_after_a_break_a_quiet_book_may_first_prove_itself_by_its_numbers() -> None:
+    play = joined()
+    play.closed(1)
+    play.opened(2, B)
+    play.clock(3.75)
+    assert play.wants == {}
+    play.clock(4)
+    assert [want.reason for want in play.wants.values()] == ["closed"]
+    play.answer(snapshot(last=11, asked=1000), 5)
+    assert play.shown()[-1] == (11, None)
+
+
 def test_a_rotation_of_a_shared_book_needs_no_snapshot() -> None:
     play = joined()
     play.opened(1, B)
@@ -709,6 +721,15 @@ def test_time_never_goes_back_in_what_is_shown() -> None:
     assert play.shown() == [(10, None), (11, None)]
     play.update(okx(12, 13, time=ns(5)), 7)
     assert play.shown() == [(10, None), (11, None), (13, None)]
+
+
+def test_one_time_far_ahead_does_not_hide_the_book() -> None:
+    play = begun()
+    play.update(okx(10, 11, "98@1", time=ns(3600)), 1)
+    play.update(okx(11, 12, "97@1", time=ns(2)), 2)
+    assert play.shown()[-1] == (11, None)
+    play.update(okx(12, 13, "96@1", time=ns(13)), 13)
+    assert play.shown()[-1] == (13, None)
 
 
 def test_a_hosts_clock_that_steps_back_holds_nothing_up() -> None:
