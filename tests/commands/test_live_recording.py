@@ -110,9 +110,10 @@ def grows(client: Any, keys: Keys, kind: str, more: int) -> None:
     wait_until(lambda: length(client, keys, kind) >= before + more, f"{more} more on {keys.stream(kind)}", 60)
 
 
-def caught_up(client: Any, keys: Keys, stage: str, source: str) -> bool:
-    last = client.xrevrange(source, count=1)
-    return bool(last) and client.hget(keys.state(stage), "cursor") == last[0][0]
+def catch_up(client: Any, keys: Keys, stage: str, source: str) -> None:
+    """Waits until the stage has read all of its source, which grows no more."""
+    (last, _), *_ = client.xrevrange(source, count=1)
+    wait_until(lambda: client.hget(keys.state(stage), "cursor") == last, f"{stage} to read all of {source}", 60)
 
 
 async def outputs(url: str, namespace: str, partition: str) -> dict[str, Any]:
@@ -155,14 +156,14 @@ async def test_a_harmed_run_replays_byte_for_byte(
     ):
         run.start(name)
     for key in keys.values():
-        wait_until(lambda key=key: length(client, key, "orderbook") > 20, "books", 60)  # type: ignore[misc]
-        wait_until(lambda key=key: length(client, key, "kline:1s") > 2, "klines", 60)  # type: ignore[misc]
+        grows(client, key, "orderbook", 20)
+        grows(client, key, "kline:1s", 3)
     harm(run, client, keys)
     for exchange in EXCHANGES:
         run.stop(f"ingest-{exchange}")
     for key in keys.values():
-        wait_until(lambda key=key: caught_up(client, key, "normalize", key.raw), "normalize to read all", 60)  # type: ignore[misc]
-        wait_until(lambda key=key: caught_up(client, key, "aggregate", key.trade), "aggregate to read all", 60)  # type: ignore[misc]
+        catch_up(client, key, "normalize", key.raw)
+        catch_up(client, key, "aggregate", key.trade)
     recorder.send_signal(signal.SIGINT)
     out, errors = recorder.communicate(timeout=60)
     assert recorder.returncode == 0, errors
@@ -183,8 +184,8 @@ async def test_a_harmed_run_replays_byte_for_byte(
             found = await outputs(redis_url, "lab", exchange)
             assert set(found) == set(expected)
             assert len(expected) > 12
-            for key, value in expected.items():
-                assert found[key] == value, (exchange, key)
+            for stream, value in expected.items():
+                assert found[stream] == value, (exchange, stream)
 
     books = b"".join(row[3] for row in (await outputs(redis_url, "sim", "okx"))["orderbook:{okx}"])
     assert b'"valid":false' in books, "the harm was seen"
