@@ -36,7 +36,7 @@ class Budget:
         limit = max(cost, int(self.rate.count * share))
         place = max(now, self.held)
         ends = iter([at + self._period for at, _ in self._taken])
-        while self._around(place) + cost > limit:
+        while self._peak(place) + cost > limit:
             place = max(place, next(ends))
         return place
 
@@ -60,9 +60,10 @@ class Budget:
         if late:
             self._taken = deque(sorted(self._taken))
 
-    def _around(self, place: int) -> int:
-        """What is taken in any window that holds the place; those to come count as well."""
-        return sum(cost for at, cost in self._taken if at > place - self._period)
+    def _peak(self, place: int) -> int:
+        """The most that is taken in any window that holds the place."""
+        ends = {place, *(at for at, _ in self._taken if place <= at < place + self._period)}
+        return max(sum(cost for at, cost in self._taken if end - self._period < at <= end) for end in ends)
 
     def _forget(self, now: int) -> None:
         while self._taken and self._taken[0][0] <= now - self._period:

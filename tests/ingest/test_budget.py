@@ -51,3 +51,49 @@ def test_jitter_is_full_and_a_thousand_failures_do_not_overflow() -> None:
     delays = [backoff.delay() for _ in range(500)]
     assert min(delays) < 50
     assert 950 < max(delays) <= 1_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 4), st.booleans()), min_size=1, max_size=50),
+    st.integers(5, 10),
+    st.integers(1, 100),
+)
+def test_costs_and_shares_never_exceed_the_allowance(
+    steps: list[tuple[int, int, bool]], count: int, period: int
+) -> None:
+    budget = Budget(Rate(count, period), slack=0)
+    now, places = 1_000, []
+    for pause, cost, modest in steps:
+        now += pause
+        share = 0.8 if modest else 1.0
+        place = budget.reserve(now, cost, share)
+        assert place >= now
+        places.append((place, cost, modest))
+    for start, _, _ in places:
+        window = [(cost, modest) for place, cost, modest in places if start <= place < start + period]
+        assert sum(cost for cost, _ in window) <= count
+        if all(modest for _, modest in window):
+            assert sum(cost for cost, _ in window) <= max(4, int(0.8 * count))
+
+
+def test_the_reserve_is_free_at_once_for_those_who_may_have_it() -> None:
+    budget = Budget(Rate(100, 60), slack=0)
+    assert [budget.reserve(0, 20, 0.8) for _ in range(5)] == [0, 0, 0, 0, 60]
+    assert budget.reserve(0, 10) == 0, "although others wait already"
+    assert budget.used(0) == 110, "what waits counts"
+
+
+def test_what_others_use_of_our_address_counts() -> None:
+    budget = Budget(Rate(100, 60), slack=0)
+    budget.reserve(0, 30)
+    budget.told(90, 10)
+    assert budget.used(10) == 90
+    budget.told(50, 10)
+    assert budget.used(10) == 90, "the exchange counts by the minute, we count any minute"
+    assert budget.reserve(10, 20) == 60, "when our own first 30 are forgotten"
+
+
+def test_to_look_takes_nothing() -> None:
+    budget = Budget(Rate(1, 60), slack=0)
+    assert [budget.next(5) for _ in range(3)] == [5, 5, 5]
+    assert [budget.reserve(5), budget.next(5)] == [5, 65]
