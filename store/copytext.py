@@ -41,6 +41,11 @@ def array(items: tuple[str, ...]) -> str:
     return text("{" + quoted + "}")
 
 
+def plain_array(items: tuple[str, ...]) -> str:
+    """The same, of text without quotes, backslashes and control characters."""
+    return '{"' + '","'.join(items) + '"}' if items else "{}"
+
+
 def ranges(items: tuple[tuple[int, int], ...]) -> str:
     """An int8multirange of inclusive ranges."""
     return "{" + ",".join(f"[{first},{last}]" for first, last in items) + "}"

@@ -7,11 +7,13 @@ from pipeline.errors import DecodeError
 from pipeline.records import Candle, Coverage, Gap, Instrument, Kline, OrderBook, Quote, Record, Ticker, Trade
 from pipeline.steps import Entry
 from store.batch import Found, InstrumentKey
-from store.copytext import NULL, array, maybe_timestamp, ranges, text, timestamp
+from store.copytext import NULL, array, maybe_timestamp, plain_array, ranges, text, timestamp
 from store.entries import at
 from store.tables import METADATA
 
 T = TypeVar("T", bound=Record)
+
+_EMPTY: tuple[tuple[str, ...], ...] = ((), ())
 
 
 class Row(NamedTuple):
@@ -101,7 +103,11 @@ def orderbook_line(found: Found[OrderBook], number: int) -> str:
     numbers = (maybe_timestamp(book.snapshot_time), sequence, *entry_id(found.entry), str(book.depth))
     best = (*(book.bids[0] if book.bids else (None, None)), *(book.asks[0] if book.asks else (None, None)))
     words = ("t" if book.valid else "f", book.unit, text(book.reason), *map(text, best))
-    levels = [array(tuple(level[of] for level in side)) for side in (book.bids, book.asks) for of in (0, 1)]
+    # Only JSON with a backslash can hold a character that COPY or an array would take for its own.
+    listed = array if b"\\" in found.entry.fields[b"data"] else plain_array
+    levels = [
+        listed(column) for side in (book.bids, book.asks) for column in (zip(*side, strict=True) if side else _EMPTY)
+    ]
     return "\t".join((str(number), *times, *numbers, *words, *levels))
 
 

@@ -12,8 +12,8 @@ from pipeline.records import Candle, Kline, Trade, encode
 from pipeline.steps import Entry
 from pipeline.timeframes import DAY
 from store.batch import Batch, Found, Moved, Partition, latest, rounds
-from store.copytext import array, ranges, text, timestamp
-from store.rows import candle_line, gap_line, render, trade_line
+from store.copytext import array, plain_array, ranges, text, timestamp
+from store.rows import candle_line, gap_line, orderbook_line, render, trade_line
 from tests.store.made import (
     KEYS,
     NOON,
@@ -169,6 +169,20 @@ def test_lines_of_the_other_kinds() -> None:
     ]  # fmt: skip
 
 
+def test_a_book_is_a_line_of_its_best_levels_and_of_arrays() -> None:
+    made = book(10, asks=[])
+    assert orderbook_line(Found(made, entry(3, made)), 7).split("\t") == [
+        "7", "2025-10-09 09:00:01.000000+00", "2025-10-09 09:00:01.005000+00", "2025-10-09 09:00:00.993000+00",
+        "2025-10-09 09:00:01.000000+00", "10", "1700000000000", "3", "20", "t", "base", "\\N", "64000.10", "0.5",
+        "\\N", "\\N", '{"64000.10","63999.9"}', '{"0.5","2"}', "{}", "{}",
+    ]  # fmt: skip
+    odd = book(11, bids=[['1"', "a\tb"]], valid=False, reason="x\ty")
+    line = orderbook_line(Found(odd, entry(3, odd)), 7)
+    assert line.count("\t") == 19
+    assert line.split("\t")[9:12] == ["f", "base", "x\\ty"]
+    assert line.split("\t")[16:18] == ['{"1\\\\""}', '{"a\\tb"}']
+
+
 def test_a_time_no_calendar_holds_is_the_rows_fault() -> None:
     far = gap(to_time=400_000_000_000 * SECOND // 10**3 * 10**3)
     rows, bad = render([Found(far, entry(1, far)), Found(gap(), entry(2, gap()))], {("okx", "BTC-USDT"): 7}, gap_line)
@@ -198,5 +212,7 @@ def test_a_trade_is_always_one_line_of_fourteen_columns(sequence: int, words: st
 
 
 def test_arrays_and_ranges() -> None:
+    for items in ((), ("1",), ("64000.10", "NULL", "1,2", "{")):
+        assert plain_array(items) == array(items)
     assert array(()) == "{}"
     assert ranges(((1, 5), (8, 8))) == "{[1,5],[8,8]}"
