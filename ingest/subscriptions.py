@@ -83,7 +83,7 @@ class Ledger:
         """Notes that a subscription is given up to be asked for anew: by whoever does so, or else after a while."""
         entry = self.entries[subscription]
         entry.state, entry.reason, entry.request, entry.tries = "requested", None, None, 0
-        entry.due = now + 4 * self._patience
+        entry.asked, entry.due = False, now + 4 * self._patience
 
     def due(self, now: int) -> list[tuple[Subscription, ...]]:
         """The groups to ask for now. A group is one request, or has to be cut further by size."""

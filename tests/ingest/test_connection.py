@@ -11,12 +11,14 @@ import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_socket
+from websockets.exceptions import ConnectionClosed
 
 from ingest.budget import Budget
 from ingest.clock import HostClock
 from ingest.connection import Connection
 from ingest.context import Context
 from ingest.exchanges.okx import Feed
+from ingest.feed import Feed as AnyFeed
 from ingest.feed import Keepalive, Plan, Rate, Subscription
 from ingest.timing import MILLISECOND, Timing
 from pipeline.frames import Frame, SubscriptionData
@@ -39,13 +41,14 @@ class Fixture:
         url: str,
         timing: Timing = QUICK,
         wanted: tuple[Subscription, ...] = SUBSCRIPTIONS,
-        feed: Feed | None = None,
+        feed: AnyFeed | None = None,
     ) -> None:
         self.frames: list[Frame] = []
         self.reports: list[str] = []
         self.stop = asyncio.Event()
+        self.clock = HostClock()
         feed = feed or Feed()
-        context = Context(feed, HostClock(), timing, self.frames.append, self._describe, self.reports.append)
+        context = Context(feed, self.clock, timing, self.frames.append, self._describe, self.reports.append)
         plan = Plan(feed.route(wanted[0]), wanted)
         self.connection = Connection(
             url + plan.route.path, plan, context, itertools.count(1), Budget(Rate(50, SECOND)), random.Random(1).random
@@ -317,3 +320,63 @@ async def test_malformed_frames_are_passed_on_as_they_came(simulator: Simulator)
 
         await fixture.until(received)
         assert fixture.connection.opened == 1
+
+
+async def test_an_old_connection_is_replaced_before_the_exchange_ends_it(simulator: Simulator) -> None:
+    timing = msgspec.structs.replace(QUICK, lifetime=SECOND)
+    async with Fixture(simulator.ws_url, timing).running() as fixture:
+        await fixture.settled()
+        first = tradeid(simulator, BTC)
+
+        async def print_until_replaced() -> None:
+            while "close" not in fixture.kinds(1):
+                simulator.print(BTC, 2)
+                simulator.print(ETH, 1)
+                await asyncio.sleep(0.005)
+
+        async with asyncio.timeout(DEADLINE):
+            await print_until_replaced()
+    assert fixture.reason(1) == "replaced: planned"
+    assert fixture.reports == []
+    opened, closed = (
+        next(frame.ts or 0 for frame in fixture.of(1) if frame.kind == kind) for kind in ("open", "close")
+    )
+    assert closed - opened >= SECOND * 23 // 24
+    order = [(frame.kind, frame.conn[-2:]) for frame in fixture.frames if frame.kind in ("open", "close")]
+    assert order[:3] == [("open", "#1"), ("open", "#2"), ("close", "#1")]
+    old, new = fixture.ids(BTC, 1), fixture.ids(BTC, 2)
+    assert old == list(range(first, old[-1] + 1))
+    assert new[0] <= old[-1], "the two overlap"
+
+
+async def test_what_is_added_later_goes_to_the_live_connection_and_to_its_successors(simulator: Simulator) -> None:
+    async with Fixture(simulator.ws_url, wanted=SUBSCRIPTIONS[:1]).running() as fixture:
+        await fixture.settled()
+        fixture.connection.add(SUBSCRIPTIONS[1:])
+        await fixture.until(lambda: (ETH, "subscribed") in fixture.states(1))
+        assert fixture.connection.opened == 1
+        simulator.inject(Fault(fault="disconnect"))
+        await fixture.settled(2)
+    assert fixture.states(1).count((BTC, "requested")) == 1
+    assert {(BTC, "subscribed"), (ETH, "subscribed")} <= set(fixture.states(2))
+
+
+async def test_pings_of_the_exchange_are_life() -> None:
+    async def ping_only(socket: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await socket.ping()
+                await asyncio.sleep(0.02)
+
+    async with serve_socket(ping_only, "127.0.0.1", 0, ping_interval=None) as server:
+        timing = msgspec.structs.replace(QUICK, patience=HOUR)
+        feed = Feed()
+        feed.keepalive = Keepalive(None, SECOND, SECOND)
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws/v5"
+        async with Fixture(url, timing, feed=feed).running() as fixture:
+            await fixture.until(lambda: fixture.connection.opened)
+            session = fixture.connection.sessions[-1]
+            opened = session.opened or 0
+            await fixture.until(lambda: session.last_frame - opened > 2 * (timing.silence or 0))
+            assert session.pings == 0, "nobody had to ask"
+            assert session.frames == 0
