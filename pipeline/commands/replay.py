@@ -227,4 +227,6 @@ def _tell(summary: dict[str, Any], target: str) -> None:
         rows.append(f"  control      {count} {name}")
     for reason, found in summary["undecoded"].items():
         rows.append(f"  undecoded    {found['count']} {reason} (first at {found['first']})")
+    if "unknown instrument" in summary["undecoded"]:
+        rows.append("  hint         give a recording of the exchange's list of instruments as well, in any place")
     click.echo("\n".join(rows), err=True)

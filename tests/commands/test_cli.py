@@ -15,7 +15,7 @@ from pipeline.commands._options import DURATION
 from tests.commands.conftest import Instance
 
 COMMANDS = sorted(path.stem for path in (Path(__file__).parents[2] / "pipeline" / "commands").glob("[!_]*.py"))
-OURS = ("config", "gaps", "health", "status", "streams", "tail")
+OURS = ("config", "exchanges", "gaps", "health", "record", "replay", "status", "streams", "symbols", "tail")
 
 
 def module(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ def test_the_module_is_the_command() -> None:
 
 
 def test_a_server_that_is_away_is_3(away: Instance) -> None:
-    for arguments in (["streams"], ["tail", "trade"], ["gaps"]):
+    for arguments in (["streams"], ["tail", "trade"], ["gaps"], ["record", "never.jsonl"]):
         result = away.run(*arguments)
         assert result.exit_code == 3
         assert result.stderr.startswith("pipeline: ")

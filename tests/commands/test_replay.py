@@ -174,6 +174,7 @@ def test_instrument_lists_may_come_later(tmp_path: Path) -> None:
     swaps = [data(fill(n, n, "BTC-USDT-SWAP", sz="3"), at=n + 0.01) for n in range(1, 6)]
     file = record(tmp_path / "a.jsonl", swaps)
     assert summary(replay(file, "--to", tmp_path / "one", "--json"))["undecoded"]["unknown instrument"]["count"] == 5
+    assert "list of instruments as well" in replay(file, "--to", tmp_path / "one", "--force").stderr
     listed = record(tmp_path / "b.jsonl", [msgspec.structs.replace(listing(SWAP, at=9), ts=None)])
     result = replay(file, listed, "--to", tmp_path / "two", "--json")
     assert (result.exit_code, summary(result)["trades"], summary(result)["instruments"]) == (0, 5, 1)
