@@ -4,6 +4,7 @@ Nothing of the product is used here but its command line: these are the counts i
 """
 
 import gzip
+import heapq
 import json
 import os
 from collections.abc import Iterator
@@ -95,5 +96,5 @@ class PlainBook:
 
     def best(self, depth: int) -> tuple[list[Level], list[Level]]:
         """Bids and asks, best first, as they were spelt."""
-        bids = [self.bids[price] for price in sorted(self.bids, reverse=True)[:depth]]
-        return bids, [self.asks[price] for price in sorted(self.asks)[:depth]]
+        bids = [self.bids[price] for price in heapq.nlargest(depth, self.bids)]
+        return bids, [self.asks[price] for price in heapq.nsmallest(depth, self.asks)]
