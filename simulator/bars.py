@@ -3,7 +3,8 @@
 Kept per instrument: seconds (2 hours) and minutes (8 days); longer bars are put together from minutes.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
 
 from simulator.market import MILLISECOND, Fill
@@ -74,7 +75,8 @@ class Bar:
         self.bought_turnover += later.bought_turnover
         self.first = later.first if self.first is None else self.first
         self.last = self.last if later.last is None else later.last
-        self.reciprocal = _WIDE.add(self.reciprocal, later.reciprocal)
+        if later.reciprocal:
+            self.reciprocal = _WIDE.add(self.reciprocal, later.reciprocal)
 
 
 class Series:
@@ -122,17 +124,28 @@ class Series:
 
     def total(self, first: int, until: int) -> Bar | None:
         """One bar of all minutes that open in [`first`, `until`) ms; None when nothing traded in them."""
-        total: Bar | None = None
-        for minute in reversed(self._minutes.values()):
-            if minute.opened < first:
-                break
-            if minute.opened < until:
-                total = _before(minute, total)
+        parts = [minute for minute in self._newest_minutes(first) if minute.opened < until]
+        if not parts:
+            return None
+        total = _copy(parts[-1], parts[-1].opened)
+        for minute in parts[-2::-1]:
+            total.merge(minute)
         return total
+
+    def open_since(self, time: int) -> int | None:
+        """The first price (ticks) of the minutes that open at or after `time` (ms)."""
+        opened = None
+        for minute in self._newest_minutes(time):
+            opened = minute.open
+        return opened
 
     def close_before(self, time: int) -> int | None:
         """The last price (ticks) of the minutes that open before `time` (ms)."""
         return next((bar.close for bar in reversed(self._minutes.values()) if bar.opened < time), None)
+
+    def _newest_minutes(self, first: int) -> Iterator[Bar]:
+        """The minutes that open at or after `first` (ms), newest first."""
+        return itertools.takewhile(lambda minute: minute.opened >= first, reversed(self._minutes.values()))
 
     def _parts(self, width: int, since: int) -> Iterable[Bar]:
         """The kept bars from the last one that opened before `since` (ms) on: those asked for are the newest."""
@@ -148,13 +161,6 @@ def _copy(bar: Bar, opened: int) -> Bar:
     copied = Bar(opened, bar.open)
     copied.merge(bar)
     return copied
-
-
-def _before(minute: Bar, later: Bar | None) -> Bar:
-    joined = _copy(minute, minute.opened)
-    if later is not None:
-        joined.merge(later)
-    return joined
 
 
 def _dense(opened: dict[int, Bar], close: int | None, windows: range) -> list[Bar]:

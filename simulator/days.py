@@ -27,7 +27,7 @@ class Days:
         self._minute = -1
         self._closed: Bar | None = None
         self._previous: int | None = None
-        self._opens: tuple[int | None, int | None] = (None, None)
+        self._opens: dict[int, int] = {}
 
     def at(self, now: int) -> Day | None:
         """The day that ends at `now` (ms); None before the first fill."""
@@ -41,30 +41,26 @@ class Days:
             bar = Bar(minute - DAY_MS + MINUTE_MS, self._previous)
         if bar is None:
             return None
-        utc0, utc8 = (
-            self._open(opened, shift, now, bar.close) for opened, shift in zip(self._opens, (0, UTC_8), strict=True)
-        )
-        return Day(bar, self._previous, utc0, utc8)
+        return Day(bar, self._previous, self._open(0, now, bar.close), self._open(UTC_8, now, bar.close))
 
     def _sum(self, minute: int, live: int) -> None:
         first = minute - DAY_MS + MINUTE_MS
         self._minute = minute
         self._closed = self._series.total(first, live)
         self._previous = self._series.close_before(first)
-        starts = (_midnight(minute, shift) for shift in (0, UTC_8))
-        utc0, utc8 = (self._series.total(start, live) for start in starts)
-        self._opens = (None if utc0 is None else utc0.open, None if utc8 is None else utc8.open)
+        self._opens = {}
 
-    def _open(self, opened: int | None, shift: int, now: int, close: int) -> int:
+    def _open(self, shift: int, now: int, close: int) -> int:
         """The day's first price; before its first fill the close of the day before."""
-        if opened is not None:
-            return opened
         start = _midnight(now, shift)
-        today = self._series.total(max(start, self._minute - LIVE + MINUTE_MS), now + 1)
-        if today is not None:
-            return today.open
-        before = self._series.close_before(start)
-        return close if before is None else before
+        opened = self._opens.get(start)
+        if opened is None:
+            opened = self._series.open_since(start)
+            if opened is None:
+                before = self._series.close_before(start)
+                return close if before is None else before
+            self._opens[start] = opened
+        return opened
 
 
 def _midnight(now: int, shift: int) -> int:
