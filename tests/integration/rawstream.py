@@ -1,5 +1,6 @@
-"""A seeded raw stream as ingest would write it: OKX trades with duplicates, holes, reordering, cuts, a
-second connection, a new writer, a relisting and broken frames. Written from the protocol reference."""
+"""A seeded raw stream as ingest would write it: OKX trades with duplicates, holes, reordering, cuts, a second
+connection, a new writer and broken frames; beside them, of OKX or Binance, what bookfeed.py sends. Written from the
+protocol reference."""
 
 import json
 import random
@@ -10,6 +11,7 @@ import msgspec
 from pipeline.frames import ClockData, CloseData, Frame, OpenData, RawEntry, SubscriptionData, pack, split
 from pipeline.steps import Command
 from pipeline.timeframes import TIMEFRAMES
+from tests.integration.bookfeed import DIALECTS, BookFeed
 
 START = 1_800_000_000_000_000_000
 URL = "wss://ws.okx.com/ws/v5/business"
@@ -48,11 +50,41 @@ INSTRUMENTS = (
 EMPTY = ("settleCcy", "uly", "instFamily", "ctVal", "ctMult", "ctValCcy", "ctType", "expTime", "baseCcy", "quoteCcy")
 
 
+OKX_LISTS = [
+    (
+        f"{REST}/api/v5/public/instruments?instType={kind}",
+        json.dumps(
+            {
+                "code": "0",
+                "msg": "",
+                "data": [{**dict.fromkeys(EMPTY, ""), **row} for row in INSTRUMENTS if row["instType"] == kind],
+            }
+        ),
+    )
+    for kind in ("SPOT", "SWAP")
+]
+BINANCE_LISTS = [
+    (
+        "https://api.binance.com/api/v3/exchangeInfo",
+        json.dumps(
+            {
+                "symbols": [
+                    {"symbol": f"{base}USDT", "status": "TRADING", "baseAsset": base, "quoteAsset": "USDT"}
+                    for base in ("BTC", "ETH")
+                ]
+            }
+        ),
+    )
+]
+
+
 class Writer:
     """Frames in order of time, as one ingest process after another would write them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, exchange: str = "okx") -> None:
         self.random = random.Random(seed)
+        self.losses = random.Random(seed)
+        self.lists = BINANCE_LISTS if exchange == "binance" else OKX_LISTS
         self.now = START
         self.frames: list[Frame] = []
         self.entries: list[RawEntry] = []
@@ -63,33 +95,42 @@ class Writer:
         self.next_clock = START
         self.late: list[tuple[int, str]] = []
         """(host time at which it comes, text) of frames that are seconds late, as a repair would be."""
+        names = ["BTCUSDT", "ETHUSDT"] if exchange == "binance" else list(self.ids)
+        self.feed = BookFeed(DIALECTS[exchange], self, names, seed)
 
-    def add(self, connection: str, kind: str, data: str, url: str | None = None) -> None:
-        self.frames.append(Frame(ts=self.now, conn=connection, dir="in", kind=kind, data=data, url=url))  # type: ignore[arg-type]
+    def add(self, connection: str, kind: str, data: str, url: str | None = None, key: str | None = None) -> None:
+        self.frames.append(Frame(ts=self.now, conn=connection, dir="in", kind=kind, data=data, url=url, key=key))  # type: ignore[arg-type]
         if kind in ("ws", "open"):
             self.connections[connection] = self.now
 
     def flush(self) -> None:
+        written = []
         for group in split(self.frames):
             self.number += 1
-            self.entries.append(RawEntry(w=self.writer, n=self.number, frames=group))
+            if self.losses.random() > 0.001:
+                written.append(RawEntry(w=self.writer, n=self.number, frames=group))
+        self.entries += written
         self.frames = []
+        self.feed.wrote(written)
 
     def advance(self, milliseconds: int) -> None:
         until = self.now + milliseconds * MILLISECOND
-        while self.next_clock <= until:
-            self.now = max(self.now, self.next_clock)
-            data = ClockData(connections=dict(self.connections), offset=OFFSET, uncertainty=MILLISECOND)
-            self.add("clock", "clock", msgspec.json.encode(data).decode())
-            self.flush()
-            self.next_clock += 250 * MILLISECOND
+        while (event := min(self.next_clock, self.feed.next_event())) <= until:
+            self.now = max(self.now, event)
+            if self.next_clock <= self.now:
+                self.clock()
+            self.feed.act()
         self.now = until
 
+    def clock(self) -> None:
+        data = ClockData(connections=dict(self.connections), offset=OFFSET, uncertainty=MILLISECOND)
+        self.add("clock", "clock", msgspec.json.encode(data).decode())
+        self.flush()
+        self.next_clock += 250 * MILLISECOND
+
     def instruments(self) -> None:
-        for kind in ("SPOT", "SWAP"):
-            rows = [{**dict.fromkeys(EMPTY, ""), **row} for row in INSTRUMENTS if row["instType"] == kind]
-            body = json.dumps({"code": "0", "msg": "", "data": rows})
-            self.add(REST, "rest", body, f"{REST}/api/v5/public/instruments?instType={kind}")
+        for url, body in self.lists:
+            self.add(url.partition("/api")[0], "rest", body, url)
 
     def open(self) -> str:
         self.opened += 1
@@ -125,7 +166,7 @@ class Writer:
 
 
 def raw_stream(seed: int, seconds: int) -> list[RawEntry]:
-    """The entries of `seconds` of market, faults included, the same for a seed."""
+    """The entries of `seconds` of OKX's market, faults included, the same for a seed."""
     writer = Writer(seed)
     writer.instruments()
     live = [writer.open()]
@@ -157,6 +198,21 @@ def raw_stream(seed: int, seconds: int) -> list[RawEntry]:
     return writer.entries
 
 
+def book_stream(seed: int, seconds: int, exchange: str) -> list[RawEntry]:
+    """The same without trades: order books, best offers, tickers and bars of any venue that bookfeed.py speaks."""
+    writer = Writer(seed, exchange)
+    writer.instruments()
+    while writer.now < START + seconds * 1_000 * MILLISECOND:
+        writer.advance(writer.random.choice((10, 40, 90)))
+        if writer.random.random() < 0.002:
+            _new_writer(writer, [])
+        if writer.random.random() < 0.3:
+            writer.flush()
+    writer.advance(3_000)
+    writer.flush()
+    return writer.entries
+
+
 def _disturbed(writer: Writer, instrument: str, text: str) -> Iterator[str]:
     chance = writer.random.random()
     if chance < 0.01:
@@ -180,6 +236,7 @@ def _new_writer(writer: Writer, live: list[str]) -> None:
     """ingest was killed: no close, its frames since the last entry are lost, the next one begins at n = 1."""
     writer.frames = []
     live.clear()
+    writer.feed.killed()
     writer.connections = {}
     writer.writer, writer.number = writer.now, 0
     writer.instruments()
