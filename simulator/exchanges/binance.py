@@ -62,7 +62,7 @@ class Binance:
         self._rest = Rest(self._instruments, self._aggregates, spells, limits)
         self._opened = 0
         for fill in market.history:
-            self._note((fill,), self.tape.instrument(fill.symbol))
+            self._aggregates[self.tape.instrument(fill.symbol)].add((fill,))
 
     def instrument(self, symbol: str) -> str:
         return self.tape.instrument(symbol)
@@ -90,7 +90,7 @@ class Binance:
         self.tape.add(order)
         name = self.tape.instrument(order[0].symbol)
         spell = self._instruments[name].spell
-        aggregates = self._note(order, name)
+        aggregates = self._aggregates[name].add(order)
         frames: list[Frame] = []
         if (topic := ("trade", name)) in wanted:
             frames += [Frame(topic, dump(trade(name, spell, fill)), (fill.sequence,)) for fill in order]
@@ -130,12 +130,6 @@ class Binance:
         else:
             del message[key]
         return dump(message)
-
-    def _note(self, order: Order, name: str) -> list[Any]:
-        rolling = self._instruments[name].rolling
-        for fill in order:
-            rolling.add(fill)
-        return self._aggregates[name].add(order)
 
 
 class BinanceSession:

@@ -11,7 +11,6 @@ from simulator.book import Side
 from simulator.depth import Depth
 from simulator.dialect import BookView, Frame, Topic
 from simulator.market import MILLISECOND, SECOND, Pit
-from simulator.rolling import Rolling
 from simulator.rows.binance import (
     INTERVALS,
     Day,
@@ -46,23 +45,21 @@ CHANNELS = frozenset(
 
 
 class Instrument:
-    """One symbol: where it trades, how it is spelt, its last 24 hours and the book REST tells of."""
+    """One symbol: where it trades, how it is spelt and the book REST tells of."""
 
     def __init__(self, name: str, pit: Pit, tape: Tape) -> None:
         self.name = name
         self.pit = pit
         self.tape = tape
         self.spell = Speller(pit.listing)
-        self.rolling = Rolling()
         self.rest = Depth(pit.book)
 
     def day(self, now: int) -> Day:
         """The last 24 hours at `now` (ns)."""
         last = self.pit.fills[-1] if self.pit.fills else None
-        bar = self.rolling.day(ms(now))
-        if bar is None:
-            bar = Bar(ms(now), self.rolling.before or 0)
-        return Day(ms(now), bar, self.rolling.before, last, *best(self.pit))
+        day = self.tape.day(self.name, ms(now))
+        bar, before = (Bar(ms(now), 0), None) if day is None else (day.bar, day.previous)
+        return Day(ms(now), bar, before, last, *best(self.pit))
 
     def bars(self, interval: str, first: int, until: int) -> list[Bar]:
         """Bars opening in [`first`, `until`] (ms)."""

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
-import msgspec
-
 from simulator.aggregates import Aggregates
 from simulator.dialect import Response
 from simulator.faults import Spells
@@ -28,13 +26,9 @@ from simulator.rows.binance import (
     ticker_row,
     trade_row,
 )
+from simulator.weights import MINUTE, Weights
 
-MINUTE = 60 * SECOND
 WEIGHT_A_MINUTE = 6000
-IGNORED = 5
-"""Requests in spite of a 429 before the address is banned. Binance does not publish the number."""
-BAN = 120 * SECOND
-LONGEST_BAN = 3 * 24 * 3600 * SECOND
 MOST_ROWS = 1000
 MOST_LEVELS = 5000
 SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}")
@@ -48,52 +42,6 @@ class _Refused(Exception):
     def __init__(self, status: int, code: int, message: str, wait: int | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.wait = status, code, message, wait
-
-
-class _Account(msgspec.Struct):
-    """What one address used in one minute of the clock, and what it is being punished for."""
-
-    minute: int = 0
-    used: int = 0
-    ignored: int = 0
-    banned: int = 0
-    bans: int = 0
-
-
-class Weights:
-    """The weight each address used. Over the limit: 429; who goes on all the same is banned, longer each time: 418."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._accounts: dict[str, _Account] = {}
-
-    def used(self, address: str) -> int:
-        """Of the minute of the last request."""
-        return self._accounts[address].used if address in self._accounts else 0
-
-    def take(self, address: str, weight: int, now: int) -> None:
-        """Charge a request; raises what it is refused with."""
-        account = self._accounts.setdefault(address, _Account())
-        if now < account.banned:
-            self._refuse_banned(account, now)
-        if account.minute != now // MINUTE:
-            account.minute, account.used, account.ignored = now // MINUTE, 0, 0
-        if account.used + weight <= self._limit:
-            account.used += weight
-            return
-        account.ignored += 1
-        if account.ignored > IGNORED:
-            account.banned = now + min(BAN * 2**account.bans, LONGEST_BAN)
-            account.bans += 1
-            self._refuse_banned(account, now)
-        most = f"current limit is {self._limit} request weight per 1 MINUTE"
-        message = f"Too much request weight used; {most}. Please use WebSocket Streams for live updates."
-        raise _Refused(429, -1003, message, MINUTE - now % MINUTE)
-
-    @staticmethod
-    def _refuse_banned(account: _Account, now: int) -> None:
-        message = f"Way too much request weight used; IP banned until {ms(account.banned)}."
-        raise _Refused(418, -1003, message, account.banned - now)
 
 
 class Rest:
@@ -151,17 +99,27 @@ class Rest:
         if path not in self._routes:
             raise _Refused(404, 404, "Not Found")
         weight, parameters, answer = self._routes[path]
-        self._weights.take(address, weight(query), now)
+        self._charge(address, weight(query), now)
         unread = query.keys() - parameters
         if unread:
             counts = f"read '{len(query) - len(unread)}' parameter(s) but was sent '{len(query)}'"
             raise _Refused(400, -1104, f"Not all sent parameters were read; {counts}.")
         return answer(query, now)
 
+    def _charge(self, address: str, weight: int, now: int) -> None:
+        refusal = self._weights.take(address, weight, now)
+        if refusal is None:
+            return
+        message = f"Way too much request weight used; IP banned until {ms(now + refusal.wait)}."
+        if refusal.status == 429:
+            most = f"current limit is {self._weights.limit} request weight per 1 MINUTE"
+            message = f"Too much request weight used; {most}. Please use WebSocket Streams for live updates."
+        raise _Refused(refusal.status, -1003, message, refusal.wait)
+
     def _exchange_info(self, query: Query, now: int) -> dict[str, Any]:
         if "symbol" in query and "symbols" in query:
             raise _Refused(400, -1128, "Combination of optional parameters invalid.")
-        weight, raw = int(WEIGHT_A_MINUTE * self._limits), int(300_000 * self._limits)
+        weight, raw = self._weights.limit, int(300_000 * self._limits)
         return {
             "timezone": "UTC",
             "serverTime": ms(now),

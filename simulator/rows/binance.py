@@ -14,9 +14,9 @@ import msgspec
 from simulator.aggregates import Aggregate
 from simulator.bars import Bar
 from simulator.book import Level
+from simulator.days import DAY_MS
 from simulator.listings import Listing
 from simulator.market import MILLISECOND, Fill, Pit
-from simulator.rolling import DAY_MS
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
