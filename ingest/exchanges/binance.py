@@ -106,7 +106,7 @@ class Feed:
     requests = Rate(2, SECOND)
     allowances: Mapping[str, Rate] = {WEIGHT: Rate(6000, MINUTE)}
     # Binance ends a connection after 24 hours.
-    lifetime = 23 * HOUR
+    lifetime: int | None = 23 * HOUR
     clock_step = 1_000_000
     # Unknown and delisted symbols are acknowledged, and stay silent.
     strict = False

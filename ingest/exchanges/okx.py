@@ -134,7 +134,7 @@ class Feed:
     requests = Rate(480, HOUR)
     allowances: Mapping[str, Rate] = _ALLOWANCES
     # OKX documents none.
-    lifetime = None
+    lifetime: int | None = None
     clock_step = 1_000_000
     # An instrument it does not have is refused with 60018.
     strict = True

@@ -33,16 +33,22 @@ HASTY = msgspec.structs.replace(QUICK, redis_timeout=500 * MILLISECOND, deadline
 
 
 def settings_for(
-    folder: Path, redis_url: str, ws_url: str, rest_url: str, symbols: tuple[str, ...], partitions: int = 1
+    folder: Path,
+    redis_url: str,
+    ws_url: str,
+    rest_url: str,
+    symbols: tuple[str | TradingPair, ...],
+    partitions: int = 1,
+    name: str = "okx",
 ) -> Settings:
     """Settings of a simulated instance in `folder`."""
     exchange = ExchangeSettings(
-        trading_pairs=tuple(TradingPair(symbol=symbol) for symbol in symbols),
+        trading_pairs=tuple(each if isinstance(each, TradingPair) else TradingPair(symbol=each) for each in symbols),
         ws_url=ws_url,
         rest_url=rest_url,
         partitions=partitions,
     )
-    file = SettingsFile(exchanges={"okx": exchange}, redis=RedisSettings(namespace="sim"), simulated=True)
+    file = SettingsFile(exchanges={name: exchange}, redis=RedisSettings(namespace="sim"), simulated=True)
     settings = complete(file, folder / "settings.json", {})
     return msgspec.structs.replace(settings, redis_url=redis_url)
 

@@ -1,0 +1,265 @@
+"""The whole process on Binance: lists that come late, patterns, what is not listed, wants and their answers."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis.asyncio
+
+from ingest.main import run
+from ingest.timing import Timing
+from pipeline.frames import Frame, RequestData, SubscriptionData
+from pipeline.reports import read
+from pipeline.settings import CollectionSettings, Settings, TradingPair
+from pipeline.streams import Keys
+from pipeline.timeframes import MINUTE, SECOND
+from pipeline.wants import Want, resync_key, snapshot_key
+from simulator.server import serve
+from tests.ingest.conftest import DEADLINE, QUICK, eventually, frames_of, read_raw, settings_for
+from tests.ingest.stand import Stand, line
+
+NAME = "ingest-binance"
+KEYS = Keys("sim", "binance")
+ALL = ("trade", "candle", "orderbook", "quote", "ticker", "kline")
+
+
+@contextlib.asynccontextmanager
+async def collecting(settings: Settings, timing: Timing = QUICK) -> AsyncIterator[None]:
+    """ingest-binance as a task; stopped and awaited at the end."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(settings, NAME, stop, timing))
+    try:
+        yield
+        stop.set()
+        async with asyncio.timeout(DEADLINE):
+            await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    async with Stand().running() as stand:
+        yield stand
+
+
+def settings_of(folder: Path, redis_url: str, stand: Stand, *pairs: str | TradingPair) -> Settings:
+    return settings_for(folder, redis_url, stand.ws_url, stand.rest_url, pairs, name="binance")
+
+
+async def frames(redis_url: str, *kinds: str) -> list[Frame]:
+    return [frame for frame in frames_of(await read_raw(redis_url, "binance")) if not kinds or frame.kind in kinds]
+
+
+async def told(redis_url: str, key: str) -> list[tuple[int, str]]:
+    data = [msgspec.json.decode(frame.data, type=RequestData) for frame in await frames(redis_url, "request")]
+    return [(each.number, each.state) for each in data if each.key == key]
+
+
+def details(settings: Settings) -> dict[str, Any]:
+    path = settings.heartbeat_dir / NAME
+    return dict(read(path).details) if path.exists() else {}
+
+
+def last_error(settings: Settings) -> str:
+    path = settings.heartbeat_dir / NAME
+    return str(read(path).last_error) if path.exists() else ""
+
+
+async def subscribed(settings: Settings, names: Iterable[str]) -> None:
+    """Returns when exactly these rows are subscribed."""
+    wanted = set(names)
+
+    async def there() -> bool:
+        rows = details(settings).get("subscriptions", {})
+        return {name for name, row in rows.items() if row["state"] == "subscribed"} == wanted
+
+    await eventually(there)
+
+
+async def want(redis_url: str, **wants: Want) -> None:
+    """Sets wants by key, as normalize does."""
+    async with redis.asyncio.from_url(redis_url) as client, client.pipeline(transaction=True) as pipe:
+        for key, each in wants.items():
+            pipe.hset(KEYS.want, key, msgspec.json.encode(each))
+            pipe.xadd(KEYS.request, {"key": key})
+        await pipe.execute()
+
+
+def snapshot(instrument: str, number: int = 1) -> Want:
+    return Want(what="snapshot", instrument=instrument, number=number, since=1, reason="first")
+
+
+async def test_canonical_symbols_are_subscribed_by_the_list_and_what_it_lacks_is_refused(
+    tmp_path: Path, redis_url: str, stand: Stand
+) -> None:
+    pair = TradingPair(symbol="BTC-USDT", data_types=ALL, timeframes=("1m", "1s", "5s"))
+    settings = settings_of(tmp_path, redis_url, stand, pair, "NOPE-USDT")
+    channels = ("trade", "depth@100ms", "bookTicker", "ticker", "kline_1s", "kline_1m")
+    async with collecting(settings):
+        await subscribed(settings, (f"{channel} BTCUSDT" for channel in channels))
+        rows = details(settings)["subscriptions"]
+        assert "NOPE-USDT is not listed" in last_error(settings)
+    assert stand.streams(1) == {f"btcusdt@{channel}" for channel in channels}
+    assert rows["trade BTCUSDT"]["kinds"] == ["trade", "candle"]
+    assert rows["kline_1m BTCUSDT"]["kinds"] == ["kline"]
+    assert rows["trade BTCUSDT"]["symbol"] == "BTC-USDT"
+    refused = rows["trade NOPE-USDT"]
+    assert (refused["state"], refused["reason"], refused["conn"]) == ("refused", "not listed", None)
+    said = [frame for frame in await frames(redis_url, "subscription") if "NOPE" in frame.data]
+    assert [frame.conn for frame in said] == [stand.rest_url], "once, on no connection"
+    assert msgspec.json.decode(said[0].data, type=SubscriptionData).state == "refused"
+
+
+async def test_the_frames_of_subscriptions_carry_the_settings(tmp_path: Path, redis_url: str, stand: Stand) -> None:
+    pair = TradingPair(symbol="BTC-USDT", data_types=ALL, timeframes=("1m",))
+    settings = settings_of(tmp_path, redis_url, stand, pair)
+    collection = CollectionSettings(book_depth=50, book_interval=0.25, store_interval=5.0, candle_grace=2.0)
+    settings = msgspec.structs.replace(
+        settings, file=msgspec.structs.replace(settings.file, collection_settings=collection)
+    )
+    async with collecting(settings):
+        await subscribed(
+            settings,
+            (f"{channel} BTCUSDT" for channel in ("trade", "depth@100ms", "bookTicker", "ticker", "kline_1m")),
+        )
+    data = [msgspec.json.decode(frame.data, type=SubscriptionData) for frame in await frames(redis_url, "subscription")]
+    book, trade, quote = (
+        next(each for each in data if each.channel == channel) for channel in ("depth@100ms", "trade", "bookTicker")
+    )
+    assert (book.depth, book.interval, book.store_interval) == (50, SECOND // 4, 5 * SECOND)
+    assert (trade.timeframes, trade.grace) == (("1m",), 2 * SECOND)
+    assert (quote.depth, quote.timeframes) == (20, ())
+
+
+async def test_a_list_that_comes_late_is_waited_for_without_end(tmp_path: Path, redis_url: str, stand: Stand) -> None:
+    stand.shut = True
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    async with collecting(settings, msgspec.structs.replace(QUICK, rest_patience=SECOND // 10)):
+
+        async def waits() -> bool:
+            row = details(settings).get("subscriptions", {}).get("trade BTC-USDT")
+            return bool(row) and row["state"] == "requested" and "list" in row["reason"]
+
+        await eventually(waits)
+        assert not stand.said, "nothing is subscribed on a guess"
+        stand.shut = False
+        await subscribed(settings, ["trade BTCUSDT"])
+
+
+async def test_a_new_listing_that_matches_is_subscribed_beside_the_others(
+    tmp_path: Path, redis_url: str, stand: Stand
+) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "*-USDT", "ETH-BTC", "*-DOGE")
+    async with collecting(settings, msgspec.structs.replace(QUICK, listings=SECOND // 5)):
+        await subscribed(settings, ["trade BTCUSDT", "trade ETHUSDT", "trade ETHBTC"])
+        assert details(settings)["patterns"] == {"*-USDT": 2, "*-DOGE": 0}
+        assert "*-DOGE matches no instrument" in last_error(settings)
+        stand.lines.append(line("NEWUSDT", "NEW", "USDT"))
+        await subscribed(settings, ["trade BTCUSDT", "trade ETHUSDT", "trade ETHBTC", "trade NEWUSDT"])
+        assert details(settings)["patterns"]["*-USDT"] == 3
+    assert len(stand.sockets) == 1
+    asked = [request["params"] for request in stand.said[0]]
+    assert asked == [["ethbtc@trade", "btcusdt@trade", "ethusdt@trade"], ["newusdt@trade"]]
+
+
+async def test_wants_become_answers_and_are_told_of(tmp_path: Path, redis_url: str, stand: Stand) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    key = snapshot_key("BTCUSDT")
+    stand.answers = [(429, {"Retry-After": "1"}, '{"code":-1003,"msg":"Too many requests"}')]
+    async with collecting(settings):
+        await subscribed(settings, ["trade BTCUSDT"])
+        await want(redis_url, **{key: snapshot("BTCUSDT")})
+
+        async def refused() -> bool:
+            return await told(redis_url, key) == [(1, "asked"), (1, "refused")]
+
+        await eventually(refused)
+        await want(redis_url, **{key: snapshot("BTCUSDT", 2)})
+
+        async def answered() -> bool:
+            return await told(redis_url, key) == [(1, "asked"), (1, "refused"), (2, "asked"), (2, "answered")]
+
+        await eventually(answered)
+
+        async def reported() -> bool:
+            row = details(settings)["requests"].get(key)
+            return bool(row == {"number": 2, "state": "answered", "reason": None})
+
+        await eventually(reported)
+        budgets = details(settings)["budgets"]
+    assert (budgets["weight"]["limit"], budgets["weight"]["period"]) == (6000, MINUTE)
+    assert budgets["weight"]["used"] >= 100
+    assert budgets["connects"]["used"] == 1
+    rest = [frame for frame in await frames(redis_url, "rest") if frame.key]
+    assert [frame.key for frame in rest] == [key]
+
+
+async def test_a_restart_does_what_the_hash_still_wants(tmp_path: Path, redis_url: str, stand: Stand) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    gone = f"{stand.ws_url}/stream#1"
+    keys = snapshot_key("BTCUSDT"), resync_key("BTCUSDT", gone)
+    old = Want(what="resync", instrument="BTCUSDT", number=4, since=1, reason="gap", connection=gone)
+    await want(redis_url, **{keys[0]: snapshot("BTCUSDT", 7), keys[1]: old})
+    for times in (1, 2):
+        async with collecting(settings):
+
+            async def done(times: int = times) -> bool:
+                return [await told(redis_url, key) for key in keys] == [
+                    [(7, "asked"), (7, "answered")] * times,
+                    [(4, "asked"), (4, "refused")] * times,
+                ]
+
+            await eventually(done)
+
+
+async def test_the_index_lists_what_the_pairs_ask_for(tmp_path: Path, redis_url: str, stand: Stand) -> None:
+    pairs = (
+        TradingPair(symbol="BTC-USDT", data_types=("trade", "quote"), timeframes=("1m",)),
+        TradingPair(symbol="ETH-USDT", data_types=("orderbook", "kline"), timeframes=("5s", "1h")),
+    )
+    settings = settings_of(tmp_path, redis_url, stand, *pairs)
+    async with collecting(settings):
+        await subscribed(
+            settings,
+            ["trade BTCUSDT", "bookTicker BTCUSDT", "depth@100ms ETHUSDT", "kline_1h ETHUSDT"],
+        )
+    async with redis.asyncio.from_url(redis_url, decode_responses=True) as client:
+        index = await client.hgetall("sim:index")
+    kinds = {json.loads(text)["kind"] for text in index.values()}
+    assert kinds == {"raw", "trade", "gap", "instrument", "dead", "quote", "orderbook", "candle:1m", "kline:1h"}
+    assert "sim:kline:1h:{binance}" in index
+
+
+async def test_against_the_simulator_every_kind_gives_data(tmp_path: Path, redis_url: str) -> None:
+    async with serve(exchange="binance", rate=200, limits=50) as simulator:
+        pair = TradingPair(symbol="BTC-USDT", data_types=ALL, timeframes=("1s",))
+        settings = settings_for(tmp_path, redis_url, simulator.ws_url, simulator.rest_url, (pair,), name="binance")
+        channels = ("trade", "depth@100ms", "bookTicker", "ticker", "kline_1s")
+        key = snapshot_key("BTCUSDT")
+        async with collecting(settings):
+            await want(redis_url, **{key: snapshot("BTCUSDT")})
+
+            async def there() -> bool:
+                text = "\n".join(frame.data for frame in await frames(redis_url, "ws"))
+                return all(f'"stream":"btcusdt@{channel}"' in text for channel in channels)
+
+            await eventually(there)
+
+            async def answered() -> bool:
+                return (1, "answered") in await told(redis_url, key)
+
+            await eventually(answered)
+
+            async def measured() -> bool:
+                return details(settings).get("clock_offset") is not None
+
+            await eventually(measured)
+    (body,) = [json.loads(frame.data) for frame in await frames(redis_url, "rest") if frame.key]
+    assert body["lastUpdateId"] > 0
