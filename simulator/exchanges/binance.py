@@ -30,7 +30,7 @@ PING_EVERY = 20 * SECOND
 PONG_WITHIN = 60 * SECOND
 LIFETIME = 24 * 3600 * SECOND
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
-DAMAGED = ("p", "k", "b", "bids")
+DAMAGED = ("p", "k", "b", "bids", "c")
 """Keys that `corrupt` harms, the first of them a message has."""
 
 

@@ -390,6 +390,20 @@ def test_mini_ticker_is_the_ticker_s_short_form(binance: Binance) -> None:
     assert binance.due({("ticker", "BTCUSDT")}, START + SECOND + SECOND // 2) == []
 
 
+def test_a_frame_of_any_channel_can_be_harmed(binance: Binance) -> None:
+    wanted = {(channel, "BTCUSDT") for channel in binance.channels}
+    frames = binance.due(wanted, START)
+    frames += binance.printed(binance.market.order("BTC-USDT", START + SECOND, 1), wanted)
+    frames += binance.due(wanted, START + 2 * SECOND)
+    assert {frame.topic for frame in frames} == wanted
+    for frame in frames:
+        message = json.loads(frame.text)
+        assert json.loads(binance.corrupt(frame, "types")).keys() == message.keys()
+        assert len(json.loads(binance.corrupt(frame, "missing"))) == len(message) - 1
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(binance.corrupt(frame, "broken"))
+
+
 def test_numbers_are_spelt_with_8_decimals() -> None:
     assert [fixed(units) for units in (0, 1, 10**8, -5, 268380000000)] == [
         "0.00000000",
