@@ -79,6 +79,7 @@ class Normalize:
 
     def faults(self) -> list[str]:
         """See Rereading."""
+        self._rereader = None
         return self._shelf.caught_up()
 
     def save(self, step: Step) -> None:

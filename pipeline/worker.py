@@ -208,6 +208,8 @@ class PartitionLoop:
     async def _check_types(self) -> None:
         """A key of another type would make one command fail inside an EXEC that does the rest."""
         expected = {self._keys.stream(kind): b"stream" for kind in READERS} | {self._state_key: b"hash"}
+        expected |= {self._keys.last(kind): b"hash" for kind in READERS}
+        expected |= {self._keys.want: b"hash", self._keys.request: b"stream"}
         replies = await self._wire.call(*(("TYPE", key) for key in expected))
         for (key, kind), reply in zip(expected.items(), replies, strict=True):
             if check(reply) not in (kind, b"none"):

@@ -391,6 +391,21 @@ async def test_a_stream_of_any_length_is_cut_to_what_was_promised(redis_server: 
     await wire.close()
 
 
+async def test_large_kinds_keep_a_share_of_what_was_promised(redis_server: RedisServer) -> None:
+    wire = await Wire.open(redis_server.url)
+    for kind in ("orderbook", "quote", "ticker"):
+        await wire.call(*[("XADD", KEYS.stream(kind), "*", "f", "v")] * 3_000)
+        await wire.call(("XGROUP", "CREATE", KEYS.stream(kind), "store", "$"))
+    removed = await trim(wire, KEYS, Promise(milliseconds=-100_000, entries=5_000))
+    assert removed == {KEYS.stream("orderbook"): 2_900, KEYS.stream("quote"): 2_000}
+    # An hour ago, a tenth of it and a fifth: nothing is as old.
+    await wire.call(*[("XADD", KEYS.stream("orderbook"), "*", "f", "v")] * 3_000)
+    assert await trim(wire, KEYS, Promise(milliseconds=3_600_000, entries=0)) == {
+        KEYS.stream(kind): 0 for kind in ("orderbook", "quote", "ticker")
+    }
+    await wire.close()
+
+
 async def test_a_reader_below_the_floor_is_told(tmp_path: Path, redis_server: RedisServer) -> None:
     await fill(redis_server.url)
     wire = await Wire.open(redis_server.url)
