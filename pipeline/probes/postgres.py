@@ -14,6 +14,24 @@ TIMEOUT_MS = 500
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
+_RECENT: LiteralString = """
+    WITH RECURSIVE seen(id) AS (
+        SELECT min(t.instrument_id) FROM {table} t WHERE {which}
+        UNION ALL
+        SELECT (SELECT min(t.instrument_id) FROM {table} t WHERE t.instrument_id > seen.id AND {which})
+        FROM seen WHERE seen.id IS NOT NULL)
+    SELECT max(newest.received) FROM seen CROSS JOIN LATERAL (
+        SELECT t.received FROM {table} t WHERE t.instrument_id = seen.id AND {which} ORDER BY t.{column} DESC LIMIT 1
+    ) newest"""
+"""From instrument to instrument by the primary key, in the partitions of the last days: to scan a day of quotes would
+take seconds."""
+
+
+def _recent(table: LiteralString, column: LiteralString, also: LiteralString = "") -> LiteralString:
+    which = f"t.{column} > now() - interval '2 days'{also}"
+    return _RECENT.replace("{table}", table).replace("{column}", column).replace("{which}", which)
+
+
 _NEWEST: dict[str, LiteralString] = {
     # Only instruments that were ever covered: the list holds thousands that were not.
     "trades": """
@@ -27,6 +45,10 @@ _NEWEST: dict[str, LiteralString] = {
             SELECT c.received FROM candles c WHERE c.instrument_id = seen.id AND c.timeframe = %(timeframe)s
             ORDER BY c.open_time DESC LIMIT 1
         ) newest""",
+    "klines": _recent("klines", "open_time", " AND t.timeframe = %(bar)s"),
+    "orderbooks": _recent("orderbooks", "at"),
+    "quotes": _recent("quotes", "received"),
+    "tickers": _recent("tickers", "received"),
     "instruments": "SELECT max(valid_from) FROM instruments",
     "trade_gaps": "SELECT max(received) FROM trade_gaps",
     "coverage": "SELECT max(received) FROM coverage",
@@ -61,13 +83,14 @@ def short(error: psycopg.Error) -> str:
 def _facts(connection: Connection, settings: Settings) -> Postgres:
     size = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     assert size is not None
-    shortest = min(_timeframes(settings), key=WIDTHS.__getitem__)
+    asked = _timeframes(settings)
+    shortest = min(asked, key=WIDTHS.__getitem__)
+    # Few exchanges have klines below 1m.
+    names = {"timeframe": shortest, "bar": "1m" if "1m" in asked else shortest}
     return Postgres(
         bytes=int(str(size[0])),
         newest={
-            table: newest
-            for table, query in _NEWEST.items()
-            if (newest := _time(connection, query, {"timeframe": shortest})) is not None
+            table: newest for table, query in _NEWEST.items() if (newest := _time(connection, query, names)) is not None
         },
         open_gaps=_open_gaps(connection),
     )
@@ -79,10 +102,10 @@ def _timeframes(settings: Settings) -> set[str]:
 
 
 def _time(connection: Connection, query: LiteralString, arguments: dict[str, str]) -> int | None:
-    """The time (ns) the query gives, or None: no row, or no such table yet (a fresh database)."""
+    """The time (ns) the query gives, or None: no row, no such table yet (a fresh database), or no answer in time."""
     try:
         row = connection.execute(query, arguments).fetchone()
-    except psycopg.errors.UndefinedTable:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.QueryCanceled):
         return None
     return nanoseconds(row[0]) if row and isinstance(row[0], datetime) else None
 

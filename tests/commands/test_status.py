@@ -225,6 +225,29 @@ def test_facts_of_postgres(well: Instance, database_url: str) -> None:
     assert rows == {"BTC-USDT": 1, "ETH-USDT": 0}
 
 
+async def test_the_newest_rows_of_the_new_kinds(well: Instance, database_url: str) -> None:
+    from tests.store import made
+
+    made.ready(database_url)
+    now = time.time_ns()
+    late = now - 3 * 24 * 3_600 * SECOND
+    minute = now - now % (60 * SECOND)
+    await made.write(
+        database_url,
+        *(made.quote(1, instrument=name, symbol=name, received=now - 5 * SECOND) for name in ("BTC-USDT", "ETH-USDT")),
+        made.quote(2, instrument="ETH-USDT", symbol="ETH-USDT", received=now - 2 * SECOND),
+        made.ticker(1, received=late),
+        made.book(1, received=now, snapshot_time=now),
+        made.kline(1, received=now, open_time=minute, close_time=minute + 60 * SECOND),
+    )
+    well.report_all()
+    found = document(well)["postgres"]
+    assert found["error"] is None
+    assert found["time_since_newest"]["quotes"] < 5
+    assert {"orderbooks", "klines"} <= set(found["newest"])
+    assert "tickers" not in found["newest"], "not within two days"
+
+
 def insert_gap(connection: Any, *, from_sequence: int, state: str) -> None:
     last = from_sequence + 4
     remaining = "{}" if state == "closed" else f"{{[{from_sequence},{from_sequence + 3}),[{last},{last + 1})}}"

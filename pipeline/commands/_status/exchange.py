@@ -32,8 +32,8 @@ def of_exchange(name: str, exchange: Document) -> Lines:
     ]
     if not rows:
         return [f"{name.upper()}  no subscription"]
-    header = (name.upper(), "KIND", "LAST", "RATE/s", "DUPS", "STATE")
-    lines = [line.rstrip() for line in text.table(header, _flush(rows, header), left=2)]
+    header, *rows = _flush([(name.upper(), "KIND", "LAST", "RATE/s", "DUPS", "STATE"), *rows])
+    lines = text.table(header, rows, left=2)
     for row in exchange["subscriptions"]:
         if row["reason"]:
             lines += text.paragraph("", f"{row['symbol']} {row['kind']} {row['state']}: {row['reason']}", indent=2)
@@ -94,9 +94,9 @@ def _of_book(book: Document) -> str:
     return f"valid {book['bid_levels']}/{book['ask_levels']}{again}"
 
 
-def _flush(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _flush(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The last column stands to the left: filled up to its widest cell."""
-    width = max(len(row[-1]) for row in (header, *rows))
+    width = max(len(row[-1]) for row in rows)
     return [(*row[:-1], row[-1].ljust(width)) for row in rows]
 
 
