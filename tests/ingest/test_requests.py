@@ -193,8 +193,9 @@ async def test_snapshots_leave_a_part_of_the_weight_alone(stand: Stand) -> None:
     names = [f"C{number}USDT" for number in range(8)]
     async with Desk(stand.rest_url, feed).running() as desk:
         desk.want(*names)
-        await desk.until(lambda: sum(bool(desk.told(name)) for name in names) == 4)
+        await desk.until(lambda: sum(len(desk.told(name)) == 2 for name in names) == 4)
         assert len(stand.snapshots) == 4, "of 300 only 240 are for them"
+        assert [row["state"] for row in desk.requests.rows().values()].count("queued") == 4
         async with asyncio.timeout(DEADLINE):
             answer = await desk.rest.get(feed.time())
     assert "serverTime" in answer.body

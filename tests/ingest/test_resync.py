@@ -25,6 +25,8 @@ from tests.ingest.test_requests import Desk
 
 BTC, ETH = Subscription("books", "BTC-USDT"), Subscription("books", "ETH-USDT")
 SPOT = Subscription("depth@100ms", "BTCUSDT")
+CALM = msgspec.structs.replace(QUICK, patience=5 * SECOND)
+"""On a busy machine an answer takes its time."""
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def actions(fixture: Fixture, subscription: Subscription, number: int) -> list[s
 
 
 async def test_a_book_begins_afresh_and_nothing_else_is_touched(simulator: Simulator) -> None:
-    async with Fixture(simulator.ws_url, wanted=(BTC, ETH)).running() as fixture:
+    async with Fixture(simulator.ws_url, CALM, (BTC, ETH)).running() as fixture:
         await fixture.settled()
         await fixture.until(lambda: "update" in actions(fixture, BTC, 1))
         async with asyncio.timeout(DEADLINE):
@@ -61,7 +63,7 @@ async def test_a_book_begins_afresh_and_nothing_else_is_touched(simulator: Simul
 
 async def test_the_want_goes_to_the_connection_it_names_and_is_answered(simulator: Simulator) -> None:
     async with (
-        Fixture(simulator.ws_url, wanted=(BTC,)).running() as fixture,
+        Fixture(simulator.ws_url, CALM, (BTC,)).running() as fixture,
         Desk(simulator.rest_url).running() as desk,
     ):
         await fixture.settled()
@@ -97,7 +99,7 @@ async def test_the_want_goes_to_the_connection_it_names_and_is_answered(simulato
 
 async def test_where_acknowledgements_name_only_requests_it_works_as_well() -> None:
     async with Stand().running() as stand:
-        fixture = Fixture(stand.ws_url, wanted=(SPOT,), feed=binance.Feed())
+        fixture = Fixture(stand.ws_url, CALM, (SPOT,), feed=binance.Feed())
         async with fixture.running():
             await fixture.settled()
             async with asyncio.timeout(DEADLINE):
@@ -127,7 +129,7 @@ async def test_without_answers_it_is_asked_for_again_all_the_same_and_refused_fo
 async def test_a_connection_that_ends_under_way_is_gone_for_good() -> None:
     async with (
         Stand().running() as stand,
-        Fixture(stand.ws_url, wanted=(SPOT,), feed=binance.Feed()).running() as fixture,
+        Fixture(stand.ws_url, CALM, (SPOT,), feed=binance.Feed()).running() as fixture,
     ):
         await fixture.settled()
         session = fixture.connection.sessions[-1]
@@ -146,7 +148,7 @@ async def test_a_connection_that_ends_under_way_is_gone_for_good() -> None:
 async def test_a_storm_of_resyncs_ends_in_a_new_connection_not_in_the_last_request(simulator: Simulator) -> None:
     feed = okx.Feed()
     feed.requests = Rate(12, HOUR)
-    async with Fixture(simulator.ws_url, wanted=(BTC,), feed=feed).running() as fixture:
+    async with Fixture(simulator.ws_url, CALM, (BTC,), feed=feed).running() as fixture:
         await fixture.settled()
         session: Session = fixture.connection.sessions[-1]
         for _ in range(4):
@@ -162,7 +164,7 @@ async def test_a_storm_of_resyncs_ends_in_a_new_connection_not_in_the_last_reque
 
 
 async def test_two_of_the_same_at_once_are_one(simulator: Simulator) -> None:
-    async with Fixture(simulator.ws_url, wanted=(BTC,)).running() as fixture:
+    async with Fixture(simulator.ws_url, CALM, (BTC,)).running() as fixture:
         await fixture.settled()
         session = fixture.connection.sessions[-1]
         done = await asyncio.gather(session.resync(BTC), session.resync(BTC), return_exceptions=True)
@@ -174,7 +176,7 @@ async def test_a_moderate_rate_is_waited_for() -> None:
     feed.requests = Rate(2, SECOND // 5)
     names = [Subscription("depth@100ms", f"C{number}USDT") for number in range(4)]
     async with Stand().running() as stand:
-        async with Fixture(stand.ws_url, wanted=tuple(names), feed=feed).running() as fixture:
+        async with Fixture(stand.ws_url, CALM, tuple(names), feed=feed).running() as fixture:
             await fixture.settled()
             session = fixture.connection.sessions[-1]
             async with asyncio.timeout(DEADLINE):
