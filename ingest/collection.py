@@ -30,6 +30,7 @@ class Collection:
         self._missing = {source.path for source in sources}
         self._begun = False
         self._refused: set[str] = set()
+        self._barred: set[str] = set()
 
     def begin(self) -> None:
         """Connects what is known, and from now on what lists bring."""
@@ -68,6 +69,7 @@ class Collection:
         for place, subscriptions in shares.items():
             self.partitions[place].take(subscriptions)
         self._refuse()
+        self._bar()
         report = self.partitions[0].context.report
         while self.symbols.faults:
             report(self.symbols.faults.pop(0))
@@ -83,6 +85,19 @@ class Collection:
             context = self.partitions[self._place(subscription.instrument)].context
             context.sink(Frame(context.clock.now(), self._url, "in", "subscription", text))
         self._refused |= self.symbols.unlisted.keys()
+
+    def _bar(self) -> None:
+        """What is collected and no longer listed is silent for good: its silence must not be taken for quiet."""
+        gone = self.symbols.gone & self.symbols.targets.keys()
+        for instrument in gone - self._barred:
+            partition = self.partitions[self._place(instrument)]
+            partition.context.report(f"{self.symbols.targets[instrument].symbol} is no longer listed")
+            for connection in partition.connections:
+                connection.bar(instrument, NOT_LISTED)
+        for instrument in self._barred - gone:
+            for connection in self.partitions[self._place(instrument)].connections:
+                connection.readmit(instrument)
+        self._barred = gone
 
     def _place(self, instrument: str) -> int:
         return crc32(instrument.encode()) % len(self.partitions)

@@ -48,6 +48,7 @@ class Connection:
         self._connects = connects
         self._backoff = Backoff(context.timing.first_delay, context.timing.most_delay, random)
         self._random = random
+        self._barred: dict[str, str] = {}
 
     @property
     def attempts(self) -> int:
@@ -85,6 +86,27 @@ class Connection:
         for session in (*self.sessions, *connecting):
             session.add(subscriptions)
 
+    def bar(self, instrument: str, reason: str) -> None:
+        """Refuses an instrument by ourselves, now and on every further socket, until it is readmitted."""
+        self._barred[instrument] = reason
+        for session in self.sessions:
+            self._apply_bars(session)
+
+    def readmit(self, instrument: str) -> None:
+        """The instrument is there again."""
+        if self._barred.pop(instrument, None) is not None:
+            for session in self.sessions:
+                for subscription in self._of(instrument):
+                    session.ledger.readmit(subscription)
+
+    def _apply_bars(self, session: Session) -> None:
+        for instrument, reason in self._barred.items():
+            for subscription in self._of(instrument):
+                session.bar(subscription, reason)
+
+    def _of(self, instrument: str) -> list[Subscription]:
+        return [each for each in self.plan.subscriptions if each.instrument == instrument]
+
     async def _outlived(self, session: Session, stop: asyncio.Event) -> bool:
         """Waits until the session must be replaced; False when only its age says so."""
         lifetime = self._context.timing.lifetime or self._context.feed.lifetime
@@ -110,6 +132,7 @@ class Connection:
                 self._context.report(str(error))
             else:
                 self.opened += 1
+                self._apply_bars(session)
                 log.info("%s is open", session.name)
                 return session
         return None

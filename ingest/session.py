@@ -102,6 +102,11 @@ class Session:
         self.plan = msgspec.structs.replace(self.plan, subscriptions=(*self.plan.subscriptions, *subscriptions))
         self.ledger.add(subscriptions)
 
+    def bar(self, subscription: Subscription, reason: str) -> None:
+        """Notes that it is refused although the exchange does not say so; data would be believed."""
+        if self.ledger.bar(subscription, reason) and not self.ended.is_set():
+            self._note(subscription, "refused", reason)
+
     async def resync(self, subscription: Subscription) -> None:
         """Unsubscribes and subscribes anew, within the allowance of requests. Raises Declined."""
         if self.state not in ("open", "leaving") or self.ended.is_set():

@@ -15,6 +15,7 @@ from pipeline.timeframes import HOUR
 State = Literal["requested", "subscribed", "refused"]
 MOST_DOUBLINGS = 6
 MOST_UNANSWERED = 3
+NEVER = 2**63
 
 
 class Entry(msgspec.Struct):
@@ -76,8 +77,25 @@ class Ledger:
         return [
             subscription
             for subscription, entry in self.entries.items()
-            if entry.request == request and entry.state == "requested"
+            if entry.request == request and entry.state != "subscribed"
         ]
+
+    def bar(self, subscription: Subscription, reason: str) -> bool:
+        """Refuses by ourselves, without asking again until `readmit` or data comes; True where that is new."""
+        entry = self.entries[subscription]
+        barred, entry.due = entry.due == NEVER, NEVER
+        if barred:
+            return False
+        self._unanswered.discard(subscription)
+        self._unheard.discard(subscription)
+        entry.state, entry.reason = "refused", reason
+        return True
+
+    def readmit(self, subscription: Subscription) -> None:
+        """What was barred is asked for again."""
+        entry = self.entries[subscription]
+        if entry.due == NEVER:
+            entry.state, entry.reason, entry.due, entry.tries, entry.asked = "requested", None, 0, 0, False
 
     def left(self, subscription: Subscription, now: int) -> None:
         """Notes that a subscription is given up to be asked for anew: by whoever does so, or else after a while."""
@@ -150,7 +168,7 @@ class Ledger:
         changed = (entry.state, entry.reason) != ("refused", reason)
         self._unanswered.discard(subscription)
         self._unheard.discard(subscription)
-        entry.state, entry.reason, entry.due = "refused", reason, now + HOUR
+        entry.state, entry.reason, entry.request, entry.due = "refused", reason, None, now + HOUR
         return changed
 
 

@@ -1,6 +1,6 @@
 """What the trading pairs of the settings mean: the instruments behind symbols and patterns. Pure.
 
-Instruments are only ever added: one that is not traded for a while, or gone from a list, stays subscribed.
+Targets are only ever added: one that is not traded for a while, or gone from its list, may come back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,6 +49,8 @@ class Symbols:
         """By symbol in capitals: pairs for which the list has nothing, where only the list can tell."""
         self.waiting: dict[str, TradingPair] = {}
         """As `unlisted`, while there is no list."""
+        self.gone: set[str] = set()
+        """Instruments that were listed, and are no longer."""
         self.faults: list[str] = []
         """For people, each said once; taken by whoever tells them."""
         _refuse_twins(feed, self._plain)
@@ -66,6 +68,9 @@ class Symbols:
 
     def learn(self, request: Request, listed: Sequence[Listed]) -> None:
         """Takes the answer to one of the requests for lists."""
+        before = {line.instrument for line in self._lists.get(request.path, ())}
+        there = {line.instrument for line in listed}
+        self.gone = (self.gone | (before - there)) - there
         self._lists[request.path] = list(listed)
 
     def resolve(self, complete: bool) -> list[Target]:
@@ -82,6 +87,8 @@ class Symbols:
         """The target of a pair without wildcards, where it is new."""
         spelling = pair.symbol.upper()
         found = self._find(spelling)
+        if found is None and any(target.pair is pair for target in self.targets.values()):
+            return None
         if found is None and not self._feed.strict:
             (self.unlisted if self._lists else self.waiting)[spelling] = pair
             if self._lists:

@@ -72,6 +72,13 @@ def last_error(settings: Settings) -> str:
     return str(read(path).last_error) if path.exists() else ""
 
 
+async def eventually_opened(stand: Stand, number: int) -> None:
+    async def there() -> bool:
+        return len(stand.sockets) >= number
+
+    await eventually(there)
+
+
 async def subscribed(settings: Settings, names: Iterable[str]) -> None:
     """Returns when exactly these rows are subscribed."""
     wanted = set(names)
@@ -167,6 +174,37 @@ async def test_a_new_listing_that_matches_is_subscribed_beside_the_others(
     assert len(stand.sockets) == 1
     asked = [request["params"] for request in stand.said[0]]
     assert asked == [["ethbtc@trade", "btcusdt@trade", "ethusdt@trade"], ["newusdt@trade"]]
+
+
+async def test_what_leaves_the_list_is_refused_on_every_connection_until_it_comes_back(
+    tmp_path: Path, redis_url: str, stand: Stand
+) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT", "ETH-USDT")
+    async with collecting(settings, msgspec.structs.replace(QUICK, listings=SECOND // 5)):
+        await subscribed(settings, ["trade BTCUSDT", "trade ETHUSDT"])
+        (gone,) = [each for each in stand.lines if each["symbol"] == "ETHUSDT"]
+        stand.lines.remove(gone)
+        await subscribed(settings, ["trade BTCUSDT"])
+        assert details(settings)["subscriptions"]["trade ETHUSDT"]["reason"] == "not listed"
+        assert "ETH-USDT is no longer listed" in last_error(settings)
+        await stand.sockets[0].close()
+        await eventually_opened(stand, 2)
+        await subscribed(settings, ["trade BTCUSDT"])
+        stand.lines.append(gone)
+        await subscribed(settings, ["trade BTCUSDT", "trade ETHUSDT"])
+    said = [
+        (frame.conn.rpartition("#")[2], msgspec.json.decode(frame.data, type=SubscriptionData).state)
+        for frame in await frames(redis_url, "subscription")
+        if "ETHUSDT" in frame.data
+    ]
+    assert said == [
+        ("1", "requested"),
+        ("1", "subscribed"),
+        ("1", "refused"),
+        ("2", "refused"),
+        ("2", "requested"),
+        ("2", "subscribed"),
+    ]
 
 
 async def test_wants_become_answers_and_are_told_of(tmp_path: Path, redis_url: str, stand: Stand) -> None:

@@ -105,3 +105,47 @@ def test_a_silent_subscription_is_asked_again_and_a_dead_connection_is_seen() ->
     assert account.dead(5 * SILENCE)
     account.data(one, 5 * SILENCE)
     assert not account.dead(5 * SILENCE)
+
+
+def test_what_is_barred_is_not_asked_for_until_readmitted_or_heard() -> None:
+    account, (one, two) = ledger(2), wanted(2)
+    account.asked("r1", (one, two), 0)
+    account.accepted(one, 0)
+    account.accepted(two, 0)
+    account.data(one, 1)
+    assert account.bar(two, "not listed")
+    assert not account.bar(two, "not listed"), "said once"
+    assert account.proven
+    assert two not in [each for group in account.due(100 * HOUR) for each in group]
+    account.readmit(two)
+    assert account.due(1) == [(two,)]
+    assert account.asked("r2", (two,), 1) == [two]
+    account.bar(two, "not listed")
+    assert account.data(two, 2), "data is believed"
+    assert account.entries[two].state == "subscribed"
+
+
+def test_what_is_left_is_asked_for_by_whoever_left_it_or_else_after_a_while() -> None:
+    account, (one,) = ledger(1), wanted(1)
+    account.asked("r1", (one,), 0)
+    account.accepted(one, 0)
+    account.left(one, 10)
+    assert account.entries[one].state == "requested"
+    assert account.due(10) == []
+    assert account.due(10 + 4 * PATIENCE) == [(one,)]
+    assert account.asked("r2", (one,), 20) == [one], "told anew"
+    assert account.pending("r2") == [one]
+    assert account.accepted(one, 21)
+    assert account.pending("r2") == []
+
+
+def test_a_refused_one_that_is_taken_again_is_known_by_its_request_alone() -> None:
+    account, (one, two) = ledger(2), wanted(2)
+    account.asked("r1", (one, two), 0)
+    account.refused("r1", two, "no", 1)
+    assert account.pending("r1") == [one]
+    account.accepted(one, 1)
+    account.asked("r2", (two,), HOUR + 1)
+    assert account.pending("r2") == [two]
+    assert account.accepted(two, HOUR + 2)
+    assert account.entries[two].state == "subscribed"

@@ -133,3 +133,17 @@ def test_what_one_channel_serves_is_subscribed_once() -> None:
         Subscription("depth@100ms", "BTCUSDT"): ("orderbook",),
         Subscription("kline_1m", "BTCUSDT"): ("kline",),
     }
+
+
+def test_what_was_collected_and_leaves_its_list_is_gone_and_not_unlisted() -> None:
+    account = symbols(binance.Feed(), "BTC-USDT", "ETH-*")
+    account.learn(LIST, SPOT)
+    account.resolve(complete=True)
+    account.learn(LIST, SPOT[:2])
+    assert account.resolve(complete=True) == []
+    account.learn(LIST, SPOT[2:])
+    assert account.resolve(complete=True) == []
+    assert account.gone == {"BTCUSDT", "ETHUSDT"}
+    assert not account.unlisted
+    account.learn(LIST, SPOT)
+    assert not account.gone
