@@ -29,7 +29,11 @@ FAR = 400
 ANSWERED = 100
 """Levels a side of an answer by REST; the books grow deeper."""
 
+DEPTH = 10
+"""Levels a side that the settings ask for."""
+
 Levels = dict[int, int]
+Top = tuple[tuple[int, int], ...]
 State = Literal["requested", "subscribed", "unsubscribed"]
 
 
@@ -203,6 +207,8 @@ class BookFeed:
         """Connection to the instruments whose book it sends."""
         self.opened = 0
         self.next_push = ink.now + PUSH
+        self.truth: dict[tuple[str, int], list[tuple[Top, Top]]] = {}
+        """Instrument and number to the best levels a side at it; several where the numbers began again."""
         self.done: dict[str, int] = {}
         self._soon: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
@@ -211,6 +217,8 @@ class BookFeed:
         self._keys = Keys("md", dialect.exchange)
         self._normalize = Normalize(self._keys, EXCHANGES[dialect.exchange])
         self._entries = 0
+        for name in names:
+            self._note(name)
 
     # The venue.
 
@@ -242,12 +250,18 @@ class BookFeed:
                 # Maintenance: the numbers begin again; the push says so by naming the one before.
                 book.number = 10
             push = book.push()
+            self._note(name)
             texts = [self.dialect.update(name, push, time), *self.dialect.others(name, book, time)]
             for connection, sent in self.live.items():
                 if name not in sent or chance() < 0.008:
                     continue
                 for text in texts:
                     self._send(connection, text[: len(text) // 2] if chance() < 0.001 else text)
+
+    def _note(self, name: str) -> None:
+        book = self.books[name]
+        bids, asks = (tuple(sorted(side.items(), reverse=side is book.sides[0])[:DEPTH]) for side in book.sides)
+        self.truth.setdefault((name, book.number), []).append((bids, asks))
 
     def _turn(self) -> None:
         """Connections open and close, make before break or not."""
@@ -297,7 +311,7 @@ class BookFeed:
     def _subscription(
         self, connection: str, name: str, state: Literal["requested", "subscribed", "unsubscribed"]
     ) -> None:
-        data = SubscriptionData(channel=self.dialect.channel, instrument=name, state=state, depth=10)
+        data = SubscriptionData(channel=self.dialect.channel, instrument=name, state=state, depth=DEPTH)
         self.ink.add(connection, "subscription", msgspec.json.encode(data).decode())
 
     # ingest.

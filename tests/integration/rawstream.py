@@ -200,6 +200,11 @@ def raw_stream(seed: int, seconds: int) -> list[RawEntry]:
 
 def book_stream(seed: int, seconds: int, exchange: str) -> list[RawEntry]:
     """The same without trades: order books, best offers, tickers and bars of any venue that bookfeed.py speaks."""
+    return book_writer(seed, seconds, exchange).entries
+
+
+def book_writer(seed: int, seconds: int, exchange: str) -> Writer:
+    """Who wrote book_stream; it knows the true books."""
     writer = Writer(seed, exchange)
     writer.instruments()
     while writer.now < START + seconds * 1_000 * MILLISECOND:
@@ -210,7 +215,7 @@ def book_stream(seed: int, seconds: int, exchange: str) -> list[RawEntry]:
             writer.flush()
     writer.advance(3_000)
     writer.flush()
-    return writer.entries
+    return writer
 
 
 def _disturbed(writer: Writer, instrument: str, text: str) -> Iterator[str]:

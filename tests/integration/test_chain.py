@@ -197,7 +197,8 @@ async def test_failing_execs_change_no_byte(
     tmp_path: Path, redis_server: RedisServer, venue: Venue, fault: Fault
 ) -> None:
     open_wire, failed = faulty(redis_server.url, 4, fault)
-    found, reread = await chain(tmp_path, redis_server.url, venue.keys, venue.raw, open_wire, 12)
+    most = len(venue.raw) // 25
+    found, reread = await chain(tmp_path, redis_server.url, venue.keys, venue.raw, open_wire, most)
     assert_same(found, venue)
     assert len(failed) > 5
     assert reread > 50
