@@ -32,8 +32,8 @@ class Connection:
         """The code this end closes with, once it does."""
         return None if self._ending is None else self._ending.code
 
-    async def serve(self, request: web.Request, clock: Callable[[], int]) -> None:
-        """Read and write until either side ends the connection."""
+    async def serve(self, request: web.Request, clock: Callable[[], int], heard: Callable[[], None]) -> None:
+        """Read and write until either side ends the connection; `heard` is called after each text of the client's."""
         transport = request.transport
         if transport is None:
             return
@@ -41,7 +41,7 @@ class Connection:
         self._shrink_buffers(transport)
         self._writer = asyncio.create_task(self._write(clock))
         try:
-            await self._read(clock)
+            await self._read(clock, heard)
         finally:
             if self._ending is None:
                 self._writer.cancel()
@@ -75,7 +75,7 @@ class Connection:
         # The writer may be stuck on a full socket: it is given a moment for the rest, then cut.
         asyncio.get_running_loop().call_later(CLOSE_WAIT, self.abort)
 
-    async def _read(self, clock: Callable[[], int]) -> None:
+    async def _read(self, clock: Callable[[], int], heard: Callable[[], None]) -> None:
         while True:
             message = await self._ws.receive()
             if message.type is WSMsgType.CLOSE and self.half_open:
@@ -96,6 +96,7 @@ class Connection:
             elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 text = message.data if isinstance(message.data, str) else message.data.decode(errors="replace")
                 self._answer(self.session.receive(text, clock()))
+                heard()
 
     def _answer(self, replies: Iterable[Reply]) -> None:
         for reply in replies:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -18,7 +18,7 @@ from simulator.connections import Connection
 from simulator.dialect import Close, Dialect, Frame, Topic
 from simulator.faults import FOREVER, Fault, FrameFaults, Spells, fault_from
 from simulator.market import SECOND, Order
-from simulator.truth import ConnectionChange, TruthLog
+from simulator.truth import ConnectionChange, ConnectionEvent, TruthLog
 
 CATCH_UP = 5 * SECOND
 NOTICE = 60.0
@@ -173,12 +173,22 @@ class Simulator:
         name = connection.session.name
         self._connections[name] = connection
         self._opened += 1
-        self._log_connection("opened", name, connection)
+        carried: set[Topic] = set()
+
+        def heard() -> None:
+            topics = session.topics
+            self._log_connection("subscribed", name, connection.path, topics - carried)
+            self._log_connection("unsubscribed", name, connection.path, carried - topics)
+            carried.clear()
+            carried.update(topics)
+
+        self._log_connection("opened", name, connection.path)
+        heard()
         try:
-            await connection.serve(request, self.now)
+            await connection.serve(request, self.now, heard)
         finally:
             del self._connections[name]
-            self._log_connection("closed", name, connection)
+            self._log_connection("closed", name, connection.path, session.topics)
         return ws
 
     async def rest(self, request: web.Request) -> web.Response:
@@ -308,11 +318,11 @@ class Simulator:
         if self._truth is not None:
             self._truth.flush()
 
-    def _log_connection(self, event: Literal["opened", "closed"], name: str, connection: Connection) -> None:
-        if self._truth is not None:
-            topics = tuple(sorted(connection.session.topics))
+    def _log_connection(self, event: ConnectionEvent, name: str, path: str, topics: Iterable[Topic] = ()) -> None:
+        topics = tuple(sorted(topics))
+        if self._truth is not None and (topics or event in ("opened", "closed")):
             traded = tuple(sorted({instrument for channel, instrument in topics if "trade" in channel.lower()}))
-            self._truth.connection(ConnectionChange(self.now(), event, name, connection.path, traded, topics))
+            self._truth.connection(ConnectionChange(self.now(), event, name, path, traded, topics))
 
     def _log_fault(self, name: str, details: dict[str, Any]) -> None:
         if self._truth is not None:

@@ -42,14 +42,18 @@ class TrueFill(msgspec.Struct, frozen=True, gc=False):
     side: str
 
 
-class ConnectionChange(msgspec.Struct, frozen=True):
-    """One line of the connection log: a connection was accepted or is gone, as the exchange saw it at `time` (ns).
+ConnectionEvent = Literal["opened", "subscribed", "unsubscribed", "closed"]
 
-    `topics` are the channels and instruments it was subscribed to when it ended, `instruments` those whose trades it
-    carried; both empty in `opened`."""
+
+class ConnectionChange(msgspec.Struct, frozen=True):
+    """One line of the connection log: a connection was accepted, carries more or fewer channels, or is gone, as the
+    exchange saw it at `time` (ns).
+
+    `topics` are the channels and instruments that were subscribed to or unsubscribed just then, or were still
+    subscribed to when it closed; `instruments` those of them whose trades it carried. Both are empty in `opened`."""
 
     time: int
-    event: Literal["opened", "closed"]
+    event: ConnectionEvent
     connection: str
     path: str
     instruments: tuple[str, ...] = ()
@@ -98,7 +102,7 @@ class TruthLog:
         _write(self._faults, [{"time": time, "fault": name, **details}])
 
     def connection(self, change: ConnectionChange) -> None:
-        """Write that a connection began or ended; after `close` nothing is written any more."""
+        """Write what changed of a connection; after `close` nothing is written any more."""
         if not self._connections.closed:
             _write(self._connections, [msgspec.to_builtins(change)])
 

@@ -112,18 +112,17 @@ def _base(native: Decimal, price: Decimal, listing: Listing) -> Decimal:
 
 
 def link(changes: Iterable[ConnectionChange], instrument: str) -> Link | None:
-    """When the instrument could be received, by the exchange's log; None when no connection ever carried it.
-
-    A connection that has not ended counts for every instrument: what it was subscribed to is logged at its end.
-    """
-    opened: dict[str, int] = {}
+    """When the instrument could be received, by the exchange's log; None when no connection ever carried it."""
+    carried: dict[str, int] = {}
     spans: list[tuple[int, int | None]] = []
     for change in changes:
-        if change.event == "opened":
-            opened[change.connection] = change.time
-        elif (since := opened.pop(change.connection, None)) is not None and instrument in change.instruments:
-            spans.append((since, change.time))
-    spans += [(since, None) for since in opened.values()]
+        if instrument not in change.instruments:
+            continue
+        if change.event == "subscribed":
+            carried[change.connection] = change.time
+        else:
+            spans.append((carried.pop(change.connection), change.time))
+    spans += [(since, None) for since in carried.values()]
     return _between(sorted(spans)) if spans else None
 
 

@@ -154,10 +154,11 @@ async def test_truth_and_connections_carry_binance_s_names(simulator: Simulator,
         "DOGEUSDT",
         "QUIETUSDT",
     }
-    opened, closed = read_connections(tmp_path)
+    opened, subscribed, closed = read_connections(tmp_path)
     assert opened.path == "/ws/btcusdt@aggTrade/ethusdt@depth"
-    assert closed.instruments == ("BTCUSDT",)
-    assert closed.topics == (("aggTrade", "BTCUSDT"), ("depth", "ETHUSDT"))
+    assert (opened.event, subscribed.event, closed.event) == ("opened", "subscribed", "closed")
+    assert subscribed.instruments == closed.instruments == ("BTCUSDT",)
+    assert subscribed.topics == closed.topics == (("aggTrade", "BTCUSDT"), ("depth", "ETHUSDT"))
 
 
 async def test_trade_faults_hit_trades_of_either_channel(simulator: Simulator, tmp_path: Path) -> None:

@@ -135,8 +135,12 @@ async def test_subscriptions_are_acknowledged_and_end(
         assert await venue.fence(client) == []
         await venue.subscribe(client, kind)
     await until(lambda: simulator.state()["connections"] == [])
-    assert read_connections(tmp_path)[-1].topics == ((venue.channels[kind], venue.instrument),)
-    assert read_connections(tmp_path)[-1].instruments == ((venue.instrument,) if kind == "trade" else ())
+    opened, *changes = read_connections(tmp_path)
+    assert (opened.event, opened.topics) == ("opened", ())
+    assert [change.event for change in changes] == ["subscribed", "unsubscribed", "subscribed", "closed"]
+    for change in changes:
+        assert change.topics == ((venue.channels[kind], venue.instrument),)
+        assert change.instruments == ((venue.instrument,) if kind == "trade" else ())
 
 
 async def test_what_there_is_not_is_refused(venue: Venue, simulator: Simulator) -> None:
