@@ -10,6 +10,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 
+JSON_FAULTS = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
+"""What decoding JSON that an exchange sent may raise."""
+
+
 class Subscription(NamedTuple):
     """One channel of one instrument, in the exchange's own words."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from ingest.feed import (
+    JSON_FAULTS,
     Accepted,
     Data,
     Event,
@@ -144,7 +145,7 @@ class Feed:
                 return data
         try:
             message = _MESSAGE.decode(text)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except JSON_FAULTS:
             return _OTHER
         return self._event(message)
 
@@ -155,7 +156,7 @@ class Feed:
     def listed(self, body: str) -> list[Listed]:
         try:
             raws = _LIST.decode(body).symbols
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except JSON_FAULTS as error:
             raise ExchangeError(f"Binance's list of symbols is not readable: {body[:200]!r}") from error
         return [line for raw in raws if (line := _listed(raw)) is not None]
 
@@ -165,7 +166,7 @@ class Feed:
     def read_time(self, body: str) -> int:
         try:
             return _TIME.decode(body).serverTime * self.clock_step + self.clock_step // 2
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except JSON_FAULTS as error:
             raise ExchangeError(f"Binance's time is not readable: {body[:200]!r}") from error
 
     def snapshot(self, instrument: str) -> Request:
@@ -177,7 +178,7 @@ class Feed:
             return None
         try:
             error = _ERROR.decode(body)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except JSON_FAULTS:
             error = _Error()
         what = f", code {error.code}: {error.msg}" if error.code is not None else ", not an answer of the API"
         temporary = status in _PAUSES or status >= 500 or error.code in (None, -1000, -1001, -1003, -1021)
@@ -224,6 +225,6 @@ class Feed:
 def _listed(raw: msgspec.Raw) -> Listed | None:
     try:
         line = _LINE.decode(raw)
-    except msgspec.DecodeError:
+    except JSON_FAULTS:
         return None
     return Listed(line.symbol, canonical_symbol(line.baseAsset, line.quoteAsset, "spot"), line.status == "TRADING")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from ingest.feed import (
+    JSON_FAULTS,
     Accepted,
     Data,
     Ended,
@@ -184,7 +185,7 @@ class Feed:
             return _PONG
         try:
             message = _MESSAGE.decode(text)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except JSON_FAULTS:
             return _OTHER
         return _event(message)
 
@@ -201,7 +202,7 @@ class Feed:
     def listed(self, body: str) -> list[Listed]:
         try:
             raws = _LIST.decode(body).data
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except JSON_FAULTS as error:
             raise ExchangeError(f"OKX's list of instruments is not readable: {body[:200]!r}") from error
         return [line for raw in raws if (line := _listed(raw)) is not None]
 
@@ -211,7 +212,7 @@ class Feed:
     def read_time(self, body: str) -> int:
         try:
             return int(_TIMES.decode(body).data[0].ts) * self.clock_step + self.clock_step // 2
-        except (msgspec.DecodeError, ValueError, IndexError) as error:
+        except (*JSON_FAULTS, ValueError, IndexError) as error:
             raise ExchangeError(f"OKX's time is not readable: {body[:200]!r}") from error
 
     def snapshot(self, instrument: str) -> Request:
@@ -221,7 +222,7 @@ class Feed:
         """50011 is the rate limit, 50013 and 50001 say busy; a refusal mostly comes with HTTP 200 or 400."""
         try:
             envelope = _ENVELOPE.decode(body)
-        except msgspec.DecodeError:
+        except JSON_FAULTS:
             return Refused(f"HTTP {status}, not an answer of the API", temporary=True)
         if status == 200 and envelope.code == "0":
             return None
@@ -235,7 +236,7 @@ class Feed:
     def _learn(self, prefix: str) -> Data:
         try:
             arg = _TOPIC.decode(prefix + "}").arg
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except JSON_FAULTS:
             return Data()
         if len(self._topics) >= MOST_TOPICS:
             self._topics.clear()
@@ -265,7 +266,7 @@ def _listed(raw: msgspec.Raw) -> Listed | None:
     try:
         line = _LINE.decode(raw)
         return Listed(line.instId, _symbol(line), line.state == "live")
-    except (msgspec.DecodeError, ValueError, OverflowError, KeyError):
+    except (*JSON_FAULTS, ValueError, OverflowError, KeyError):
         return None
 
 

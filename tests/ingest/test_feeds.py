@@ -113,6 +113,18 @@ def test_garbage_is_never_an_error(feed: Feed, text: str) -> None:
     assert isinstance(feed.classify(text), Event)
 
 
+def test_json_nested_without_end_is_garbage_too(feed: Feed) -> None:
+    deep = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+    assert feed.classify(deep) == Other()
+    assert isinstance(feed.classify('{"arg":{"channel":' + deep + "}"), Event)
+    for read in (feed.listed, feed.read_time):
+        with pytest.raises(ExchangeError):
+            read(deep)
+    fault = feed.fault(400, deep)
+    assert fault is not None
+    assert fault.temporary
+
+
 @given(text=st.text(max_size=60), exchange=st.sampled_from(sorted(EXCHANGES)))
 def test_no_text_breaks_a_feed(text: str, exchange: str) -> None:
     feed = feed_of(exchange)
