@@ -2,11 +2,19 @@
 
 import time
 from collections.abc import Callable
+from itertools import combinations
+from typing import NamedTuple
 
+from pipeline.errors import ExchangeError
 from pipeline.timeframes import SECOND
 
 MOST_SLEW = 50_000
 """Parts per million by which the clock may run fast or slow to meet the wall clock."""
+
+MOST_JUMP = SECOND
+"""By how much, beyond what is uncertain, the exchange may be off our estimate of it before we want to hear it twice."""
+LATEST = 2**63
+"""Times are signed 64-bit ns everywhere behind us."""
 
 # CLOCK_BOOTTIME goes on while the machine sleeps; where there is none (macOS), monotonic has to do.
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -50,30 +58,64 @@ class HostClock:
         self._rate = max(-MOST_SLEW, min(MOST_SLEW, error * 1_000_000 // SECOND))
 
 
+class Sample(NamedTuple):
+    """One request for the exchange's time: when it was sent and answered (monotonic ns), and the answer (ns UTC)."""
+
+    sent: int
+    received: int
+    exchange: int
+
+
+class _Estimate(NamedTuple):
+    """The exchange's clock minus the monotonic one, known to within `uncertainty` (ns)."""
+
+    lead: int
+    uncertainty: int
+
+    def agrees(self, other: "_Estimate", leeway: int) -> bool:
+        return abs(self.lead - other.lead) <= self.uncertainty + other.uncertainty + leeway
+
+
 class ExchangeClock:
     """The exchange's clock, known from its REST answers to within half their round trip and half its step (ns).
 
-    Kept against the monotonic clock, so that bending the host's clock does not falsify it.
+    Kept against the monotonic clock, so that bending the host's clock does not falsify it. One wrong answer is not
+    believed: samples must agree, and what is far off the estimate must be heard twice.
     """
 
     def __init__(self, host: HostClock, step: int) -> None:
         self._host = host
         self._step = step
-        self._lead: int | None = None
-        self._uncertainty = 0
+        self._estimate: _Estimate | None = None
+        self._doubted: _Estimate | None = None
         self.measured: int | None = None
-        """Monotonic time of the last measurement."""
+        """Monotonic time of the last measurement that was believed."""
 
-    def measure(self, samples: list[tuple[int, int, int]]) -> None:
-        """Takes the sample with the shortest round trip: (sent, received, both monotonic, exchange's time)."""
-        sent, received, exchange = min(samples, key=lambda sample: sample[1] - sample[0])
-        self._lead = exchange - (sent + received) // 2
-        self._uncertainty = (received - sent + self._step) // 2
-        self.measured = received
+    def measure(self, samples: list[Sample]) -> None:
+        """Takes the sample with the shortest round trip. Raises ExchangeError for what is not believed (yet)."""
+        found = [self._read(sample) for sample in samples]
+        for one, other in combinations(found, 2):
+            # Half their round trips would do for a perfect clock; an exchange answers from several machines.
+            if not one.agrees(other, one.uncertainty + other.uncertainty):
+                raise ExchangeError(f"answers contradict each other by {abs(one.lead - other.lead) / SECOND:.3f} s")
+        best = min(found, key=lambda estimate: estimate.uncertainty)
+        if self._estimate is not None and not best.agrees(self._estimate, MOST_JUMP):
+            doubted, self._doubted = self._doubted, best
+            if doubted is None or not best.agrees(doubted, MOST_JUMP):
+                jump = (best.lead - self._estimate.lead) / SECOND
+                raise ExchangeError(f"jumped by {jump:+.3f} s: not believed before it is said again")
+        self._estimate, self._doubted = best, None
+        self.measured = max(sample.received for sample in samples)
 
     def reading(self) -> tuple[int | None, int]:
         """(exchange clock minus host clock, or None while unknown; uncertainty), both ns."""
-        if self._lead is None:
+        if self._estimate is None:
             return None, 0
         monotonic = self._host.monotonic()
-        return self._lead + monotonic - self._host.at(monotonic), self._uncertainty
+        return self._estimate.lead + monotonic - self._host.at(monotonic), self._estimate.uncertainty
+
+    def _read(self, sample: Sample) -> _Estimate:
+        if not 0 < sample.exchange < LATEST:
+            raise ExchangeError(f"{sample.exchange} ns is no time")
+        trip = sample.received - sample.sent
+        return _Estimate(sample.exchange - (sample.sent + sample.received) // 2, (trip + self._step) // 2)

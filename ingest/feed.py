@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-
 JSON_FAULTS = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 """What decoding JSON that an exchange sent may raise."""
 

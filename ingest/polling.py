@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ingest.clock import ExchangeClock, HostClock
+from ingest.clock import ExchangeClock, HostClock, Sample
 from ingest.events import within
 from ingest.feed import Feed, Request
 from ingest.rest import Rest
@@ -85,7 +85,7 @@ class ClockPoll:
         timing: Timing,
     ) -> None:
         self.measured = asyncio.Event()
-        """Set with the first measurement."""
+        """Set with the first measurement that is believed."""
         self._again = asyncio.Event()
         self._clock = clock
         self._feed = feed
@@ -116,10 +116,10 @@ class ClockPoll:
 
     async def measure(self) -> None:
         """Raises ExchangeError."""
-        samples: list[tuple[int, int, int]] = []
+        samples: list[Sample] = []
         for _ in range(SAMPLES):
             answer = await self._rest.get(self._feed.time())
-            samples.append((answer.sent, answer.received, self._feed.read_time(answer.body)))
+            samples.append(Sample(answer.sent, answer.received, self._feed.read_time(answer.body)))
         self._exchange.measure(samples)
         self.measured.set()
 
