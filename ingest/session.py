@@ -21,6 +21,8 @@ from pipeline.timeframes import MINUTE, SECOND
 
 SHARE = 0.75
 """Of the requests on a connection, for resyncs: they may not keep us from subscribing."""
+ROUSING_SHARE = 0.5
+"""Of the same, for what is only silent."""
 
 
 class Session:
@@ -233,7 +235,8 @@ class Session:
                     self.why = "subscribe requests unanswered"
                     socket.transport.abort()
                     return
-                for group in self.ledger.due(now):
+                rouse = self._requests.next(now, share=ROUSING_SHARE) <= now
+                for group in self.ledger.due(now, rouse):
                     for batch in self._feed.batches(group):
                         await self._ask(batch)
                 await asyncio.sleep(pause)

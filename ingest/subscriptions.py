@@ -15,18 +15,21 @@ from pipeline.timeframes import HOUR
 State = Literal["requested", "subscribed", "refused"]
 MOST_DOUBLINGS = 6
 MOST_UNANSWERED = 3
+ROUNDS = 5
+"""In the time after which a subscription counts as silent; those that are silent are asked for again together."""
 NEVER = 2**63
 
 
 class Entry(msgspec.Struct):
-    """One subscription. `due` is when it is asked for again; `heard` when its last data came."""
+    """One subscription. `due` is when it is asked for again; `roused` when that was first done for its silence since
+    its last data."""
 
     state: State = "requested"
     reason: str | None = None
     request: str | None = None
     tries: int = 0
     due: int = 0
-    heard: int | None = None
+    roused: int | None = None
     asked: bool = False
 
 
@@ -38,6 +41,7 @@ class Ledger:
         self.entries = {subscription: Entry() for subscription in wanted}
         self._patience = patience
         self._silence = silence
+        self._next_round = 0
         self._suspects: set[str] = set()
         self._unanswered = set(self.entries)
         self._unheard = set(self.entries)
@@ -55,7 +59,9 @@ class Ledger:
     def dead(self, now: int) -> bool:
         """Whether something is subscribed and all of it stays silent although it was asked for again."""
         live = [entry for entry in self.entries.values() if entry.state == "subscribed"]
-        return bool(live) and all(entry.tries >= 2 and entry.due <= now for entry in live)
+        return bool(live) and all(
+            entry.roused is not None and entry.roused + 2 * self._silence <= now for entry in live
+        )
 
     def deaf(self, now: int) -> bool:
         """Whether nothing was ever answered although it was asked for again and again."""
@@ -96,16 +102,23 @@ class Ledger:
         entry = self.entries[subscription]
         if entry.due == NEVER:
             entry.state, entry.reason, entry.due, entry.tries, entry.asked = "requested", None, 0, 0, False
+            entry.roused = None
 
     def left(self, subscription: Subscription, now: int) -> None:
         """Notes that a subscription is given up to be asked for anew: by whoever does so, or else after a while."""
         entry = self.entries[subscription]
         entry.state, entry.reason, entry.request, entry.tries = "requested", None, None, 0
-        entry.asked, entry.due = False, now + 4 * self._patience
+        entry.asked, entry.due, entry.roused = False, now + 4 * self._patience, None
 
-    def due(self, now: int) -> list[tuple[Subscription, ...]]:
-        """The groups to ask for now. A group is one request, or has to be cut further by size."""
+    def due(self, now: int, rouse: bool = True) -> list[tuple[Subscription, ...]]:
+        """The groups to ask for now. A group is one request, or has to be cut further by size. Without `rouse`, those
+        that are only silent wait: there are few requests left for what matters more."""
         late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
+        unsettled = [subscription for subscription in late if self.entries[subscription].state != "subscribed"]
+        if len(unsettled) < len(late) and rouse and now >= self._next_round:
+            self._next_round = now + self._silence // ROUNDS
+        else:
+            late = unsettled
         groups: list[tuple[Subscription, ...]] = []
         rest: list[Subscription] = []
         for subscription in late:
@@ -126,6 +139,8 @@ class Ledger:
             wait = self._silence if entry.state == "subscribed" else self._patience
             entry.due = now + (HOUR if entry.state == "refused" else wait << min(entry.tries, MOST_DOUBLINGS))
             entry.tries += 1
+            if entry.state == "subscribed" and entry.roused is None:
+                entry.roused = now
             entry.request, entry.asked = request, True
         return fresh
 
@@ -136,7 +151,7 @@ class Ledger:
             return False
         self._unanswered.discard(subscription)
         entry.state, entry.reason, entry.tries = "subscribed", None, 1
-        entry.due = now + self._silence
+        entry.due, entry.roused = now + self._silence, None
         return True
 
     def data(self, subscription: Subscription | None, now: int) -> bool:
@@ -144,7 +159,7 @@ class Ledger:
         entry = self.entries.get(subscription) if subscription else None
         if entry is None or subscription is None:
             return False
-        entry.heard, entry.tries, entry.due = now, 1, now + self._silence
+        entry.roused, entry.tries, entry.due = None, 1, now + self._silence
         self._unheard.discard(subscription)
         if entry.state == "subscribed":
             return False

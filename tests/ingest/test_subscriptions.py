@@ -107,6 +107,46 @@ def test_a_silent_subscription_is_asked_again_and_a_dead_connection_is_seen() ->
     assert not account.dead(5 * SILENCE)
 
 
+def test_a_connection_is_dead_although_its_subscriptions_fell_silent_one_by_one() -> None:
+    account, subscriptions = ledger(4), wanted(4)
+    account.asked("r0", subscriptions, 0)
+    for number, subscription in enumerate(subscriptions):
+        account.data(subscription, number * 20 * SECOND)
+    now = 0
+    while not account.dead(now):
+        for group in account.due(now):
+            account.asked("r", group, now)
+        now += SECOND
+        assert now < HOUR
+    # The last one is silent for 300 s, is asked for again within a minute, and then silent for 600 s more.
+    assert 60 * SECOND + 3 * SILENCE <= now <= 120 * SECOND + 3 * SILENCE
+
+
+def test_many_silent_subscriptions_leave_requests_for_what_matters() -> None:
+    """A hundred quiet instruments, each with a trade in six minutes, all at other times."""
+    account, subscriptions = ledger(100), wanted(100)
+    account.asked("r0", subscriptions, 0)
+    for subscription in subscriptions:
+        account.accepted(subscription, 0)
+    requests = 0
+    for now in range(0, HOUR, SECOND // 2):
+        for number, subscription in enumerate(subscriptions):
+            if now % (360 * SECOND) == number * 3 * SECOND:
+                account.data(subscription, now)
+        for group in account.due(now):
+            requests += 1
+            account.asked(f"r{requests}", group, now)
+    assert 0 < requests <= 60, "of 480 in an hour"
+
+
+def test_what_is_silent_waits_where_requests_are_few_and_what_is_new_does_not() -> None:
+    account, (one, two) = ledger(2), wanted(2)
+    account.asked("r1", (one,), 0)
+    account.accepted(one, 0)
+    assert account.due(SILENCE, rouse=False) == [(two,)]
+    assert account.due(SILENCE) == [(one, two)]
+
+
 def test_what_is_barred_is_not_asked_for_until_readmitted_or_heard() -> None:
     account, (one, two) = ledger(2), wanted(2)
     account.asked("r1", (one, two), 0)
