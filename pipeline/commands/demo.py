@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SHORTEST = 20.0
 TICK = 0.1
+OVERTIME = 60.0
 FAULTS_SHOWN = 20
 
 
@@ -181,7 +182,7 @@ class Show:
         self._settling = Settling(self.settings, self._turn)
         self._view.watch(self.settings)
         self._settling.everything_runs(self._supervisor)
-        self._settling.everything_subscribed()
+        self._settling.everything_subscribed(self._supervisor)
         # Not every exchange replays old trades, and quiet instruments may not trade for an hour.
         for venue in self.venues:
             venue.print_one_of_each()
@@ -192,13 +193,16 @@ class Show:
 
     def run(self, rng: random.Random, turns: Turns) -> None:
         """The time of the demo: blows fall, the view shows it."""
-        planned, heartbeats = plan(self._duration, rng, turns.names, turns.least), self.settings.heartbeat_dir
+        planned = plan(self._duration, rng, turns.names, turns.least)
         self.blows = Blows(
-            planned, [venue.market for venue in self.venues], self._supervisor, heartbeats, self._view.say
+            planned, [venue.market for venue in self.venues], self._supervisor, self.settings, self._view.say
         )
         self._view.counts_down()
         begun = time.monotonic()
-        while (elapsed := time.monotonic() - begun) < self._duration:
+        # On a slow machine the last blows fall late, and recovery takes its time.
+        while (elapsed := time.monotonic() - begun) < self._duration or (
+            not self.blows.done and elapsed < self._duration + OVERTIME
+        ):
             # While supervisord is being killed and started, the next blow waits.
             with contextlib.suppress(ServerAway):
                 self.blows.turn(elapsed)
@@ -212,7 +216,7 @@ class Show:
         self._view.say("the markets pause; waiting until everything is stored")
         try:
             self._settling.everything_runs(self._supervisor)
-            self._settling.everything_subscribed()
+            self._settling.everything_subscribed(self._supervisor)
             # After this trade no hole in the numbers can hide at the end.
             for venue in self.venues:
                 venue.print_one_of_each()

@@ -85,7 +85,7 @@ def replay(
     PATH is a file of frames (JSON Lines, plain or gzip) or a folder of *.jsonl and *.jsonl.gz, taken by name.
     All of them are one stream in the given order. Instrument lists may stand in any of them. What `pipeline record`
     wrote from the beginning of a stream gives, with --open-end, the very bytes that live gave. Otherwise candles still
-    open at the end are written as partial.
+    open at the end are written as partial, and the last change of each order book is, however soon after another.
 
     With --to stream the records go to the Redis of the settings (or REDIS_URL), into a namespace that holds nothing
     else; it says mode `replay`. Pauses of over a minute are not waited for.

@@ -66,8 +66,10 @@ class CandleCheck:
         self._link = evidence.link or Link(terms.read)
         self._held = sorted(fills.kept, key=lambda trade: (trade.time, trade.number))
         self._printed = sorted([*fills.kept, *fills.missed, *fills.lost], key=lambda trade: (trade.time, trade.number))
-        # Until its first trade has come nothing proves that an instrument is seen.
-        self._proven = min((trade.received for trade in fills.kept), default=self._link.since) + SLACK
+        # Until its first live trade has come nothing proves that an instrument is seen: a replayed one proves it only
+        # to those who know the exchange's clock by then.
+        live = (trade.received for trade in fills.kept if self._seen_live(trade))
+        self._proven = min(live, default=self._link.since) + SLACK
         self._first = min((trade.time for trade in self._held), default=self._link.since)
         self._dim = tuple(self._dim_spans())
 

@@ -5,18 +5,22 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
+import psycopg
+import redis.exceptions
 
 from pipeline.commands._demo.market import Market
 from pipeline.errors import ServerAway
-from pipeline.reports import read_all
+from pipeline.probes import postgres as postgres_probe
+from pipeline.probes import redis as redis_probe
+from pipeline.reports import Report, read_all
+from pipeline.settings import Settings
 from pipeline.supervisor import Supervisor
 
 CUT = "cut"
 SUPERVISORD = "supervisord"
-SERVERS = ("redis", "postgres")
 ROUND = 8
 """Blows in one round."""
 BEGIN, END = 0.08, 0.85
@@ -67,17 +71,22 @@ class Blows:
         planned: list[Blow],
         markets: Sequence[Market],
         supervisor: Supervisor,
-        heartbeats: Path,
+        settings: Settings,
         say: Callable[[str], None],
     ) -> None:
         self._planned = planned
         self._markets = markets
         self._supervisor = supervisor
-        self._heartbeats = heartbeats
+        self._settings = settings
         self._say = say
         self._waiting: dict[str, tuple[int, float]] = {}
         self.kills = 0
         self.cuts = 0
+
+    @property
+    def done(self) -> bool:
+        """Every blow was dealt, and who was killed works again."""
+        return not self._planned and not self._waiting
 
     def turn(self, elapsed: float) -> None:
         """Deals the next blow when it is due, as soon as there is something to hit; looks whether those killed are
@@ -97,12 +106,19 @@ class Blows:
 
     def _kill(self, name: str) -> bool:
         pid = self._pid(name)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-            self.kills += 1
-            self._waiting[name] = (pid, time.monotonic())
-            self._say(f"kill -9 {name} (pid {pid})")
-        return pid > 0
+        if not pid or (name.startswith("ingest-") and not self._writes(name, pid)):
+            return False
+        os.kill(pid, signal.SIGKILL)
+        self.kills += 1
+        self._waiting[name] = (pid, time.monotonic())
+        self._say(f"kill -9 {name} (pid {pid})")
+        return True
+
+    def _writes(self, name: str, pid: int) -> bool:
+        """Whether an ingest process hands its frames on. While Redis is away they are in its memory alone: killed
+        then, it takes them along, and they would have to be fetched from the exchange again."""
+        report = read_all(self._settings.heartbeat_dir).get(name)
+        return "redis" not in self._waiting and _lives(report, pid) and report.waiting_for != "redis"
 
     def _pid(self, name: str) -> int:
         return self._supervisor.pid() if name == SUPERVISORD else self._supervisor.programs()[name].pid
@@ -114,13 +130,42 @@ class Blows:
             pids = {name: self._pid(name) for name in self._waiting}
         except ServerAway:
             return
-        reports = read_all(self._heartbeats)
         for name, (killed, since) in list(self._waiting.items()):
-            pid, report = pids[name], reports.get(name)
-            # Servers write no report; whether they answer is seen from those that work with them.
-            works = name in (*SERVERS, SUPERVISORD) or (
-                report is not None and report.pid == pid and report.status == "running"
-            )
-            if pid not in (0, killed) and works:
+            if pids[name] not in (0, killed) and self._works(name, pids[name]):
                 del self._waiting[name]
-                self._say(f"{name} works again (pid {pid}) after {time.monotonic() - since:.1f} s")
+                self._say(f"{name} works again (pid {pids[name]}) after {time.monotonic() - since:.1f} s")
+
+    def _works(self, name: str, pid: int) -> bool:
+        match name:
+            case "supervisord":
+                return True
+            case "redis":
+                return _redis_answers(self._settings)
+            case "postgres":
+                return _postgres_answers(self._settings)
+        return _lives(read_all(self._settings.heartbeat_dir).get(name), pid)
+
+
+def _lives(report: Report | None, pid: int) -> TypeGuard[Report]:
+    """Whether the report is of that process, not of one before, and it works."""
+    return report is not None and report.pid == pid and report.status == "running"
+
+
+def _redis_answers(settings: Settings) -> bool:
+    client = redis_probe.connect(settings)
+    try:
+        redis_probe.call(client, "PING")
+    except (redis.exceptions.RedisError, OSError):
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def _postgres_answers(settings: Settings) -> bool:
+    try:
+        with postgres_probe.connect(settings) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True

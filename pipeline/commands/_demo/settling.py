@@ -47,12 +47,13 @@ class Settling:
 
         self._until(running, "every process to run", deadline)
 
-    def everything_subscribed(self, deadline: float = DEADLINE) -> None:
+    def everything_subscribed(self, supervisor: Supervisor, deadline: float = DEADLINE) -> None:
         """Every subscription of every exchange stands, as its ingest says that lives now."""
+        names = [f"ingest-{name}" for name in self._settings.enabled_exchanges()]
 
         def subscribed() -> bool:
-            reports = read_all(self._settings.heartbeat_dir)
-            return all(_all_subscribed(reports.get(f"ingest-{name}")) for name in self._settings.enabled_exchanges())
+            reports, programs = read_all(self._settings.heartbeat_dir), supervisor.programs()
+            return all(_all_subscribed(reports.get(name), programs[name].pid) for name in names)
 
         self._until(subscribed, "every subscription", deadline)
 
@@ -146,8 +147,11 @@ class Settling:
         return all(stored.get(stream, (0, 0)) >= entry for stream, entry in last.items())
 
 
-def _all_subscribed(report: Report | None) -> bool:
-    rows = (report.details.get("subscriptions") or {}) if report is not None and report.status == "running" else {}
+def _all_subscribed(report: Report | None, pid: int) -> bool:
+    # A killed process leaves its last report behind.
+    if report is None or report.pid != pid or report.status != "running":
+        return False
+    rows = report.details.get("subscriptions") or {}
     return bool(rows) and all(row["state"] == "subscribed" for row in rows.values())
 
 
