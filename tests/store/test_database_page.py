@@ -142,7 +142,7 @@ def test_every_function_and_view_is_documented(filled: str) -> None:
 
 
 def test_every_query_has_a_title() -> None:
-    assert (len(QUERIES), len(TITLES)) == (18, 18)
+    assert (len(QUERIES), len(TITLES)) == (19, 19)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -216,6 +216,7 @@ def test_the_answers_about_books_quotes_and_bars_are_right(filled: str) -> None:
     ((start, end, why),) = answer(filled, "invalid times")
     assert ((end - start).total_seconds(), start.second, why) == (1.9, 0, "gap")
     assert [row[0].second for row in answer(filled, "last quotes")] == list(range(59, 49, -1))
+    assert answer(filled, "quotes stored twice") == []
     paid = answer(filled, "what trades paid")
     assert len(paid) == BUSY // 144 + 1
     assert {(row[1], round(row[5])) for row in paid} >= {("buy", 0), ("buy", 600), ("sell", -600)}
@@ -248,3 +249,18 @@ def test_a_range_by_parameters_skips_partitions_too(filled: str) -> None:
     read = {node["Relation Name"] for node in reading if node.get("Relation Name", "instruments") != "instruments"}
     assert read == {"trades_20261120"}
     assert plan["Actual Rows"] == BUSY // 24
+
+
+def test_what_a_redis_that_lost_its_end_makes_twice_is_found(filled: str) -> None:
+    """Alike but for the stream entry."""
+    with psycopg.connect(filled) as connection:
+        again = connection.execute(
+            "INSERT INTO quotes (received, sequence, entry_ms, entry_seq, instrument_id, bid, bid_size, ask, ask_size)"
+            " SELECT received, sequence, entry_ms + 1000, 1, instrument_id, bid, bid_size, ask, ask_size FROM quotes"
+            " WHERE instrument_id = instrument_id('okx', 'BTC-USDT') AND received >= '2026-11-20 12:00Z'"
+            " AND received < '2026-11-20 12:00:02Z'"
+        )
+        assert again.rowcount == 2
+        found = connection.execute(QUERIES[TITLES.index("Quotes stored twice")].encode()).fetchall()
+        connection.rollback()
+    assert [(symbol, rows) for symbol, _, _, rows in found] == [("BTC-USDT", 2)] * 2
