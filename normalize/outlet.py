@@ -1,11 +1,16 @@
 """Where the records of one entry go: into the step under way, with what dead letters have to say of their origin."""
 
+from collections.abc import Sequence
+
 from normalize.state import State
 from normalize.stream import count
 from pipeline.errors import DecodeError
 from pipeline.records import Gap, Record, encode
 from pipeline.steps import Step, dead_letter
 from pipeline.wants import Want
+
+MOST_LETTERS = 10
+"""Dead letters of one frame. Each may carry 64 KiB of it, and a list can have thousands of elements nobody can use."""
 
 
 class Outlet:
@@ -38,6 +43,21 @@ class Outlet:
         """A gap is told twice: in its place between the trades, and in a stream of its own."""
         self._step.control("gap", encode(gap))
         self._step.emit("gap", gap)
+
+    def bury_elements(
+        self, errors: Sequence[DecodeError], data: str, received: int | None, connection: str | None
+    ) -> None:
+        """Buries a frame for what is wrong with elements of it: one letter for each reason, with the first element's
+        detail. Every element is counted."""
+        alike: dict[str, list[DecodeError]] = {}
+        for error in errors:
+            alike.setdefault(error.reason, []).append(error)
+        for place, (reason, found) in enumerate(alike.items()):
+            more = len(found) - 1
+            count(self._state.stream.dead, reason, more if place < MOST_LETTERS else len(found))
+            if place < MOST_LETTERS:
+                detail = f"({more} more) {found[0].detail}" if more else found[0].detail
+                self.bury(DecodeError(reason, detail), data, received, connection)
 
     def bury(self, error: DecodeError, data: str, received: int | None, connection: str | None) -> None:
         """Writes a dead letter and counts its reason."""

@@ -9,13 +9,12 @@ import msgspec
 
 from normalize.mapper import Mapper
 from normalize.shelf import Shelf
-from normalize.stream import Stream
+from normalize.stream import Stream, clock_of
 from pipeline.errors import ContractBroken, DecodeError
-from pipeline.frames import ClockData, Frame, RequestData, SubscriptionData, unpack
+from pipeline.frames import Frame, RequestData, SubscriptionData, unpack
 from pipeline.records import Instrument
 from pipeline.steps import Entry
 
-_CLOCK = msgspec.json.Decoder(ClockData)
 _SUBSCRIPTION = msgspec.json.Decoder(SubscriptionData)
 _REQUEST = msgspec.json.Decoder(RequestData)
 
@@ -33,7 +32,7 @@ class Rereader:
             "rest": self._data,
             "open": lambda frame, received: shelf.closed(frame.conn, "reopened", received),
             "close": lambda frame, received: shelf.closed(frame.conn, "closed", received),
-            "clock": lambda frame, received: shelf.clock(_CLOCK.decode(frame.data), received),
+            "clock": lambda frame, received: shelf.clock(clock_of(frame), received),
             "subscription": self._subscription,
             "request": lambda frame, received: shelf.request(_REQUEST.decode(frame.data), received),
         }

@@ -12,18 +12,17 @@ from normalize.report import describe
 from normalize.rereading import Rereader
 from normalize.shelf import Shelf
 from normalize.state import State
-from normalize.stream import Arrival, count
+from normalize.stream import Arrival, clock_of, count
 from normalize.trades import Trades
 from pipeline.errors import ContractBroken, DecodeError
 from pipeline.exchanges import Exchange
-from pipeline.frames import VERSION, ClockData, Frame, RawEntry, RequestData, SubscriptionData, unpack
+from pipeline.frames import VERSION, Frame, RawEntry, RequestData, SubscriptionData, unpack
 from pipeline.records import CandleSettings, Clock, Instrument, encode
 from pipeline.steps import Entry, Step
 from pipeline.streams import Keys
 from pipeline.timeframes import DAY
 
 NAME = "normalize"
-_CLOCK = msgspec.json.Decoder(ClockData)
 _SUBSCRIPTION = msgspec.json.Decoder(SubscriptionData)
 _REQUEST = msgspec.json.Decoder(RequestData)
 
@@ -182,7 +181,7 @@ class Normalize:
         self._shelf.request(data, received)
 
     def _clock(self, frame: Frame, received: int) -> None:
-        data = _CLOCK.decode(frame.data)
+        data = clock_of(frame)
         stream, evidence = self._state.stream, self._state.evidence
         stream.offset = evidence.offset = data.offset
         stream.uncertainty = data.uncertainty
@@ -210,8 +209,7 @@ class Normalize:
         reading = self._mapper.read(frame, state.instruments)
         if reading.control is not None:
             count(state.stream.control, reading.control)
-        for fault in reading.faults:
-            self._outlet.bury(fault, frame.data, received, frame.conn)
+        self._outlet.bury_elements(reading.faults, frame.data, received, frame.conn)
         if reading.instruments:
             self._list(reading.instruments, received)
         self._trades.take(reading.trades, frame, received, connection)

@@ -4,7 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from pipeline.frames import Frame, RawEntry
+from normalize.values import NEWEST, OLDEST
+from pipeline.frames import ClockData, Frame, RawEntry
 
 MOST_REASONS = 200
 """Counters by reason or name are kept for so many; further ones count as `other`."""
@@ -62,8 +63,22 @@ class Stream(msgspec.Struct):
         return received
 
 
-def count(counters: dict[str, int], name: str) -> None:
-    """One more of `name`, or of `other` when there are too many names."""
+_CLOCK = msgspec.json.Decoder(ClockData)
+
+
+def clock_of(frame: Frame) -> ClockData:
+    """What a clock frame says. Clocks so far apart that every time of the exchange would be refused (values.near) are
+    a wrong answer of its, or a host whose clock is not set yet: the exchange's counts as unknown. Raises
+    msgspec.DecodeError."""
+    data = _CLOCK.decode(frame.data)
+    if data.offset is None or -OLDEST <= data.offset <= NEWEST:
+        return data
+    return msgspec.structs.replace(data, offset=None)
+
+
+def count(counters: dict[str, int], name: str, more: int = 1) -> None:
+    """So many more of `name`, or of `other` when there are too many names."""
     if name not in counters and len(counters) >= MOST_REASONS:
         name = "other"
-    counters[name] = counters.get(name, 0) + 1
+    if more:
+        counters[name] = counters.get(name, 0) + more

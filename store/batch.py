@@ -131,7 +131,7 @@ class Batch:
         )  # fmt: skip
 
     def _take(self, kind: str, entry: Entry) -> None:
-        control = entry.fields.get(b"control", b"").decode()
+        control = entry.fields.get(b"control", b"").decode(errors="replace")
         if control:
             self._take_control(control, entry)
         elif kind == "orderbook":

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import ContractBroken
+from normalize.outlet import MOST_LETTERS, Outlet
+from normalize.state import State
+from pipeline.errors import ContractBroken, DecodeError
 from pipeline.frames import Frame, RawEntry, pack
 from pipeline.steps import Entry, Step
 from tests.normalize.playing import (
@@ -119,6 +121,26 @@ def test_undecoded_frames_become_dead_letters_and_the_rest_goes_on() -> None:
     assert played.trades() == [(0, 5), (0, 7)]
 
 
+def test_a_list_that_nobody_can_read_is_one_dead_letter_not_as_many_copies_of_it() -> None:
+    rows = [SPOT_LISTING | {"instId": f"X{n}-USDT", "listTime": "soon", "note": "." * 100} for n in range(2_000)]
+    (letter,) = run(listing(*rows, SPOT_LISTING)).streams[KEYS.dead]
+    step = Step(KEYS, "normalize")
+    normalize = stage()
+    normalize.process(Entry(b"1-1", pack(RawEntry(1, 1, (listing(*rows, SPOT_LISTING),)))), step)
+    assert step.bytes < 100_000
+    assert normalize.report()["dead"] == {letter[5]: 2_000}
+    assert normalize.report()["instruments"] == 1
+
+
+def test_a_frame_is_buried_for_its_first_few_reasons_only() -> None:
+    state, step = State({}), Step(KEYS, "normalize")
+    outlet = Outlet("okx", "normalize", step)
+    outlet.turn(step, state, b"1-1")
+    outlet.bury_elements([DecodeError(f"reason {n % 50}") for n in range(100)], "x" * 1_000, T0, A)
+    assert step.records == MOST_LETTERS
+    assert state.stream.dead == {f"reason {n}": 2 for n in range(50)}
+
+
 def test_an_entry_somebody_else_wrote_is_buried_and_one_of_another_version_stops() -> None:
     normalize, step = stage(), Step(KEYS, "normalize")
     normalize.process(Entry(b"1-1", {b"hello": b"\xff"}), step)
@@ -184,6 +206,16 @@ def test_clock_records_are_in_exchange_time() -> None:
     assert "connections" not in unknown
     assert ((known["time"] - T0) / SECOND, (known["received"] - T0) / SECOND) == (1.0, 2.0)
     assert known["connections"] == {A: T0 + SECOND // 2}
+
+
+@pytest.mark.parametrize("days", [2, -401])
+def test_clocks_further_apart_than_any_time_may_be_count_as_unknown(days: int) -> None:
+    """One wrong answer of the venue's would close days of candles and books that store refuses, more than it may."""
+    played = run(*started(trade(5, 1), clock(2, days * 86_400 * SECOND, a=1.9), clock(3, 0, a=2.9)))
+    assert [(c.get("time"), "connections" in c) for c in played.of("clock")][1:] == [
+        (None, False),
+        (T0 + 3 * SECOND, True),
+    ]
 
 
 def test_the_report_says_what_status_needs() -> None:

@@ -110,6 +110,12 @@ def test_an_entry_without_data_is_a_dead_letter() -> None:
     assert [letter.reason for letter in batch.letters] == ["entry has no data"]
 
 
+def test_a_control_that_is_no_text_is_passed_over() -> None:
+    batch = Batch("okx")
+    batch.take("trade", "test:trade:{okx}", "0-0", [Entry(b"1-1", {b"control": b"\xff", b"data": b"{}"})])
+    assert (batch.ignored, batch.letters, batch.entries) == (1, [], 1)
+
+
 @pytest.mark.parametrize(("kind", "record"), [("candle:1m", candle(0)), ("kline:1m", kline(0))])
 def test_a_bar_of_an_unknown_frame_is_a_dead_letter(kind: str, record: Candle | Kline) -> None:
     batch = Batch("okx")
