@@ -97,7 +97,8 @@ class PartitionLoop:
         self._entries_read = 0
 
     async def restore(self, *, take: bool) -> None:
-        """Loads state and cursor. `take`: the lease is taken from whoever holds it."""
+        """Loads state and cursor. `take`: the lease is taken from whoever holds it; without it nothing is loaded while
+        it is another's, who may work for days."""
         await wait_ready(self._wire, self._keys.namespace)
         await self._check_types()
         source = self._stage.source
@@ -105,9 +106,9 @@ class PartitionLoop:
         if not (isinstance(created, redis.exceptions.ResponseError) and "BUSYGROUP" in str(created)):
             check(created)
         lease: Command = ("SET", self._lease_key, self._token, "PX", LEASE_MS)
-        replies = await self._wire.call(lease if take else (*lease, "NX"), ("HGETALL", self._state_key))
-        check(replies[0])
-        flat: list[bytes] = check(replies[1])
+        replies = await self._wire.call(lease if take else (*lease, "NX"), ("GET", self._lease_key))
+        self._hold([check(reply) for reply in replies][-1])
+        flat: list[bytes] = check((await self._wire.call(("HGETALL", self._state_key)))[0])
         saved = dict(zip(flat[::2], flat[1::2], strict=True))
         self.cursor = saved.pop(b"cursor", b"0-0")
         self._entries_read = int(saved.pop(b"entries_read", b"0"))
@@ -144,8 +145,12 @@ class PartitionLoop:
             size += sum(map(len, entry.fields.values()))
             if step.full or size >= MOST_BYTES_IN:
                 break
-        # What was read beyond the bound is read again: ask for about as much as one step can use.
-        self._count = min(self._most, max(1, taken if taken < len(entries) else 2 * self._count))
+        # What was read beyond the bound is read again: ask for about as much as one step can use. Few small entries
+        # tell nothing of that: after a quiet hour a thousand large ones would come at once.
+        if taken < len(entries):
+            self._count = max(1, taken)
+        elif taken == self._count:
+            self._count = min(self._most, 2 * self._count)
         return taken
 
     async def _read(self) -> list[Entry]:

@@ -63,13 +63,15 @@ class RunningSum:
 
 class SumSavedNowAndThen(RunningSum):
     """Its sum is saved with each fifth step only: what came since has to be read again. `told` is what it was told
-    again, `lost` what it was told to be gone, of all instances."""
+    again, `lost` what it was told to be gone, `loaded` what was saved when it was restored, of all instances."""
 
     told: list[bytes]
     lost: list[bytes]
+    loaded: list[Mapping[bytes, bytes]]
 
     def restore(self, saved: Mapping[bytes, bytes]) -> None:
         super().restore(saved)
+        self.loaded.append(saved)
         self.steps, self.last = 0, b"0-0"
         self.reread_from: bytes | None = saved.get(REREAD_FROM.encode())
 
@@ -100,7 +102,7 @@ class SumSavedNowAndThen(RunningSum):
 
 def now_and_then() -> type[SumSavedNowAndThen]:
     """A class with lists of its own."""
-    return type("Own", (SumSavedNowAndThen,), {"told": [], "lost": []})
+    return type("Own", (SumSavedNowAndThen,), {"told": [], "lost": [], "loaded": []})
 
 
 async def fill(url: str, first: int = 1, last: int = ENTRIES) -> None:
@@ -285,7 +287,7 @@ async def test_what_was_saved_behind_the_cursor_is_brought_up_to_it(
     assert stage.lost == []
 
 
-async def test_a_second_owner_reads_nothing_again_while_the_first_works(
+async def test_a_second_owner_loads_and_reads_nothing_while_the_first_works(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     stage, idle = now_and_then(), now_and_then()
@@ -297,7 +299,25 @@ async def test_a_second_owner_reads_nothing_again_while_the_first_works(
         with pytest.raises(LeaseElsewhere):
             await loop.restore(take=False)
         await wire.close()
-    assert idle.told == []
+    assert (idle.told, idle.loaded) == ([], [])
+
+
+async def test_after_a_quiet_time_no_more_is_read_at_once_than_at_the_start(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    wire, feeding = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
+    loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", Heartbeat("first", tmp_path), 1_000)
+    await loop.restore(take=True)
+    for number in range(1, 11):
+        await feeding.call(("XADD", KEYS.raw, "*", "number", number))
+        await loop.step()
+    await fill(redis_server.url, 11, 400)
+    await loop.step()
+    assert len(await output(redis_server.url)) == 10 + 100
+    await loop.step()
+    assert len(await output(redis_server.url)) == 10 + 100 + 200
+    await wire.close()
+    await feeding.close()
 
 
 async def test_what_has_to_be_read_again_is_not_trimmed(tmp_path: Path, redis_server: RedisServer) -> None:
