@@ -27,7 +27,10 @@ def of_exchanges(snapshot: Snapshot, settings: Settings, rows: tuple[Subscriptio
         ingest = next((p for p in snapshot.processes if p.name == f"ingest-{exchange}"), None)
         own = [row for row in rows if row.exchange == exchange]
         limit = settings.file.collection_settings.max_silence_duration * SECOND
-        yield from _silence(exchange, own, [row for row in own if _silent(row, ingest, snapshot.at, limit)])
+        quiet, heard = [], []
+        for row in own:
+            (quiet if _silent(row, ingest, snapshot.at, limit) else heard).append(row)
+        yield from _silence(exchange, quiet, heard)
         yield from (reason for row in own for reason in _subscription(row, ingest, snapshot.at))
         if ingest is not None and ingest.report is not None:
             yield from _connections(exchange, ingest, settings)
@@ -35,15 +38,15 @@ def of_exchanges(snapshot: Snapshot, settings: Settings, rows: tuple[Subscriptio
         yield from _wanted(exchange, snapshot)
 
 
-def _silence(exchange: str, own: list[Subscription], quiet: list[Subscription]) -> Iterator[Reason]:
+def _silence(exchange: str, quiet: list[Subscription], heard: list[Subscription]) -> Iterator[Reason]:
     """One finding for the exchange where all is silent; else one for each connection and each subscription that
     should have spoken."""
     process = f"ingest-{exchange}"
-    if own and len(quiet) == len(own):
-        text = f"no data on any of {len(own)} subscriptions"
+    if quiet and not heard:
+        text = f"no data on any of {len(quiet)} subscriptions"
         yield Reason(code="no_data", subject=exchange, text=text, process=process, since=_newest(quiet))
         return
-    mute = {row.connection for row in quiet} - {row.connection for row in own if row not in quiet} - {None}
+    mute = {row.connection for row in quiet} - {row.connection for row in heard} - {None}
     for connection in sorted(filter(None, mute)):
         carried = [row for row in quiet if row.connection == connection]
         if len({row.instrument for row in carried}) > 1:
