@@ -27,7 +27,8 @@ def of_exchanges(snapshot: Snapshot, settings: Settings, rows: tuple[Subscriptio
         ingest = next((p for p in snapshot.processes if p.name == f"ingest-{exchange}"), None)
         own = [row for row in rows if row.exchange == exchange]
         limit = settings.file.collection_settings.max_silence_duration * SECOND
-        quiet, heard = [], []
+        quiet: list[Subscription] = []
+        heard: list[Subscription] = []
         for row in own:
             (quiet if _silent(row, ingest, snapshot.at, limit) else heard).append(row)
         yield from _silence(exchange, quiet, heard)
