@@ -1,5 +1,6 @@
 """Allowances that exchanges grant, as sliding windows, and the full-jitter backoff. Pure: times in ns are arguments."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -40,14 +41,36 @@ class Budget:
             place = max(place, next(ends))
         return place
 
+    def release(self, place: int, cost: int = 1) -> None:
+        """Gives a reserved place back: nothing went out."""
+        with contextlib.suppress(ValueError):
+            self._taken.remove((place, cost))
+
+    def fits(self, place: int, cost: int, now: int) -> bool:
+        """Whether a reserved place is good `now` that it has come: not if we are late, for then the next ones come
+        right behind, nor if the exchange has told of more since, or wants nothing."""
+        late = now - place >= SLACK
+        return not late and self.held <= place and self._peak(place) <= max(cost, self.rate.count)
+
     def used(self, now: int) -> int:
         """How much of the allowance is taken now, and for later."""
         self._forget(now)
         return sum(cost for _, cost in self._taken)
 
+    def row(self, now: int) -> dict[str, int]:
+        """What `pipeline status` is told; `period` and `held` (how long nothing goes yet) in ns."""
+        rate = self.rate
+        return {
+            "used": self.used(now),
+            "limit": rate.count,
+            "period": rate.period,
+            "held": max(0, self.held - now),
+        }
+
     def told(self, used: int, now: int) -> None:
-        """The exchange counts `used`: more than we do when others share our address."""
-        if (unknown := used - self.used(now)) > 0:
+        """The exchange counts `used`: more than we do when others share our address. What waits it cannot know."""
+        self._forget(now)
+        if (unknown := used - sum(cost for at, cost in self._taken if at <= now)) > 0:
             self._take(now, unknown)
 
     def hold(self, until: int) -> None:

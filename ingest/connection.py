@@ -10,7 +10,10 @@ from ingest.budget import Backoff, Budget
 from ingest.context import Context
 from ingest.events import first, unless, within
 from ingest.feed import Plan, Subscription
+from ingest.retry_after import retry_after
 from ingest.session import Session
+from ingest.turn import turn
+from ingest.websocket import TurnedAway
 from pipeline.errors import ExchangeError
 
 JITTER = 24
@@ -120,8 +123,7 @@ class Connection:
     async def _open(self, stop: asyncio.Event) -> Session | None:
         """The next connected session; None when `stop` came first."""
         while not await within(self._backoff.delay(), stop):
-            now = self._context.clock.now()
-            if await within(self._connects.reserve(now) - now, stop):
+            if not await unless(stop, turn(self._connects, self._context.clock.monotonic)):
                 break
             self.newest = session = Session(f"{self._url}#{next(self._numbers)}", self._url, self.plan, self._context)
             try:
@@ -130,12 +132,21 @@ class Connection:
             except ExchangeError as error:
                 self._backoff.failed()
                 self._context.report(str(error))
+                if isinstance(error, TurnedAway):
+                    self._obey(error)
             else:
                 self.opened += 1
                 self._apply_bars(session)
                 log.info("%s is open", session.name)
                 return session
         return None
+
+    def _obey(self, error: TurnedAway) -> None:
+        """Nobody connects before the exchange wants it: it counts by address, and bans whoever goes on."""
+        clock = self._context.clock
+        fault = self._context.feed.fault(error.status, error.body)
+        if pause := retry_after(error.headers, clock.now()) or (fault.pause if fault else 0):
+            self._connects.hold(clock.monotonic() + pause)
 
     async def _serve(self, session: Session) -> None:
         """Runs a session to its end; how it went decides how soon the next one is tried."""

@@ -13,8 +13,7 @@ async def first(*events: asyncio.Event) -> None:
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for wait in waits:
-            wait.cancel()
+        await _end(*waits)
 
 
 async def within(duration: int, *events: asyncio.Event) -> bool:
@@ -37,5 +36,11 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
         task.result()
         return True
     finally:
-        stopping.cancel()
+        await _end(task, stopping)
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Nothing of them outlives us; what they raise now is of no use to anybody."""
+    for task in tasks:
         task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

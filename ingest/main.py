@@ -155,9 +155,8 @@ class Ingest:
             yield Wants(writer.keys, self._open, requests.take, self._heartbeat.error, self._timing).run()
 
     def _budgets(self) -> dict[str, dict[str, Any]]:
-        now, rate = self._clock.now(), self._feed.connects
-        connects = {"used": self._connects.used(now), "limit": rate.count, "period": rate.period, "held": 0}
-        return {**self._rest.rows(), "connects": connects}
+        now = self._clock.monotonic()
+        return {**self._rest.rows(), "connects": self._connects.row(now)}
 
     def _ticker(self) -> Ticker:
         pulses = [

@@ -1,8 +1,7 @@
 """REST requests within the exchange's allowances, tried again where it says not now. Errors are ExchangeError."""
 
-import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -12,9 +11,11 @@ from ingest.budget import Backoff, Budget
 from ingest.clock import HostClock
 from ingest.declined import Declined
 from ingest.feed import Feed, Request
+from ingest.retry_after import retry_after
 from ingest.timing import Timing
+from ingest.turn import turn
 from ingest.websocket import LOOPBACK
-from pipeline.timeframes import MINUTE, SECOND
+from pipeline.timeframes import SECOND
 
 MOST_TRIES = 4
 MOST_BYTES = 64 * 1024 * 1024
@@ -76,37 +77,27 @@ class Rest:
                 return answer
             backoff.failed()
             if fault.temporary:
-                pause = _retry_after(headers) or fault.pause or backoff.delay()
+                pause = retry_after(headers, self._clock.now()) or fault.pause or backoff.delay()
                 self._budgets[request.allowance].hold(self._clock.monotonic() + pause)
             if not fault.temporary or backoff.failures >= tries:
                 raise Declined(f"{answer.url}: {fault.reason}", permanent=not fault.temporary)
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """What `pipeline status` is told of each allowance; `period` and `held` (how long nothing goes yet) in ns."""
+    def rows(self) -> dict[str, dict[str, int]]:
+        """What `pipeline status` is told of each allowance."""
         now = self._clock.monotonic()
-        return {
-            name: {
-                "used": budget.used(now),
-                "limit": budget.rate.count,
-                "period": budget.rate.period,
-                "held": max(0, budget.held - now),
-            }
-            for name, budget in self._budgets.items()
-        }
+        return {name: budget.row(now) for name, budget in self._budgets.items()}
 
     async def _wait(self, request: Request, share: float) -> None:
         """Until the allowance lets the request go. Raises Declined while the exchange wants nothing for long."""
-        while True:
-            now, budget = self._clock.monotonic(), self._budgets[request.allowance]
-            held = budget.held - now
+        budget = self._budgets[request.allowance]
+
+        def check() -> None:
+            held = budget.held - self._clock.monotonic()
             if held > self._timing.rest_patience:
-                raise Declined(
-                    f"{self.url}{request.path}: not asked for {held / SECOND:.0f} s, as the exchange demands"
-                )
-            place = budget.reserve(now, request.weight, share)
-            await asyncio.sleep((place - now) / SECOND)
-            if budget.held <= place:
-                return
+                where = f"{self.url}{request.path}"
+                raise Declined(f"{where}: not asked for {held / SECOND:.0f} s, as the exchange demands")
+
+        await turn(budget, self._clock.monotonic, request.weight, share, check)
 
     async def _ask(self, request: Request) -> tuple[Answer, int, Mapping[str, str]]:
         assert self._session is not None, "used outside its context"
@@ -115,20 +106,16 @@ class Rest:
         try:
             async with self._session.get(url) as response:
                 received = self._clock.monotonic()
-                if (response.content_length or 0) > MOST_BYTES:
-                    raise Declined(f"{url}: an answer of {response.content_length} bytes")
-                return Answer(url, await response.text(), sent, received), response.status, response.headers
+                body = bytearray()
+                # Not told beforehand where the answer is compressed, or comes in chunks.
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MOST_BYTES:
+                        raise Declined(f"{url}: an answer of more than {MOST_BYTES} bytes")
+                return Answer(url, body.decode(), sent, received), response.status, response.headers
         except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
             raise Declined(f"{url}: {error or type(error).__name__}") from error
 
     def _told(self, headers: Mapping[str, str]) -> None:
         for allowance, used in self._feed.used(headers).items():
             self._budgets[allowance].told(used, self._clock.monotonic())
-
-
-def _retry_after(headers: Mapping[str, str]) -> int | None:
-    """The pause in ns (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after); a date is taken for a minute."""
-    text = headers.get("Retry-After", "")
-    if not text:
-        return None
-    return int(text) * SECOND if text.isascii() and text.isdigit() else MINUTE

@@ -15,6 +15,7 @@ from ingest.feed import Accepted, Ask, Data, Ended, Event, Notice, Plan, Pong, R
 from ingest.keepalive import keepalive_of, until_half_open
 from ingest.resync import REQUESTS, Resync
 from ingest.subscriptions import Ledger
+from ingest.turn import turn
 from ingest.websocket import Socket, open_socket, spelt
 from pipeline.frames import CloseData, Frame, FrameKind, OpenData
 from pipeline.timeframes import MINUTE, SECOND
@@ -53,6 +54,7 @@ class Session:
         self._feed = context.feed
         self._sink = context.sink
         self._now = context.clock.now
+        self._monotonic = context.clock.monotonic
         self._requests = Budget(context.feed.requests)
         self._asked = 0
         self._resyncs: dict[Subscription, Resync] = {}
@@ -115,7 +117,7 @@ class Session:
             raise Declined("the connection is gone", permanent=True)
         if subscription in self._resyncs:
             raise Declined("is being done already")
-        now = self._now()
+        now = self._monotonic()
         if self._requests.next(now, REQUESTS, SHARE) - now > MINUTE:
             # A new connection begins with fresh order books, and has an allowance of its own.
             self.leave("too many resyncs")
@@ -235,8 +237,7 @@ class Session:
                     self.why = "subscribe requests unanswered"
                     socket.transport.abort()
                     return
-                rouse = self._requests.next(now, share=ROUSING_SHARE) <= now
-                for group in self.ledger.due(now, rouse):
+                for group in self.ledger.due(now, self._has_requests_to_spare()):
                     for batch in self._feed.batches(group):
                         await self._ask(batch)
                 await asyncio.sleep(pause)
@@ -250,12 +251,13 @@ class Session:
             self._note(subscription, "requested")
         await self._send(self._feed.subscribe(request, batch))
 
+    def _has_requests_to_spare(self) -> bool:
+        now = self._monotonic()
+        return self._requests.next(now, share=ROUSING_SHARE) <= now
+
     async def _next_request(self) -> str:
         """The name of the next request, when the exchange's allowance of requests on a connection lets it go."""
-        now = self._now()
-        place = self._requests.reserve(now)
-        if place > now:
-            await asyncio.sleep((place - now) / SECOND)
+        await turn(self._requests, self._monotonic)
         if self.ended.is_set():
             raise Declined("the connection is gone", permanent=True)
         self._asked += 1

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
 from websockets.protocol import Event
 
 from ingest.timing import Timing
@@ -15,6 +16,16 @@ from pipeline.timeframes import SECOND
 MOST_MESSAGE_BYTES = 16 * 1024 * 1024
 MOST_QUEUED = 1024
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class TurnedAway(ExchangeError):
+    """The handshake was answered by HTTP: `status`, `headers` and `body`."""
+
+    def __init__(self, url: str, response: Response) -> None:
+        super().__init__(f"cannot connect to {url}: HTTP {response.status_code}")
+        self.status = response.status_code
+        self.headers = dict(response.headers.raw_items())
+        self.body = bytes(response.body or b"").decode("utf-8", "replace")
 
 
 class Socket(ClientConnection):
@@ -31,7 +42,7 @@ class Socket(ClientConnection):
 
 
 async def open_socket(url: str, timing: Timing) -> Socket:
-    """The handshake. Raises ExchangeError."""
+    """The handshake. Raises ExchangeError, TurnedAway where it is one."""
     try:
         socket = await connect(
             url,
@@ -44,6 +55,8 @@ async def open_socket(url: str, timing: Timing) -> Socket:
             max_size=MOST_MESSAGE_BYTES,
             max_queue=MOST_QUEUED,
         )
+    except InvalidStatus as error:
+        raise TurnedAway(url, error.response) from error
     except (OSError, TimeoutError, WebSocketException) as error:
         raise ExchangeError(f"cannot connect to {url}: {spelt(error)}") from error
     assert isinstance(socket, Socket)
@@ -51,10 +64,8 @@ async def open_socket(url: str, timing: Timing) -> Socket:
 
 
 def spelt(error: Exception) -> str:
-    """`1006`, `4004 No data received in 30s.`, `HTTP 429`, `refused`: short, for people."""
+    """`1006`, `4004 No data received in 30s.`, `refused`: short, for people."""
     if isinstance(error, ConnectionClosed):
         frame = error.rcvd or error.sent
         return f"{frame.code} {frame.reason}".strip() if frame else "1006"
-    if isinstance(error, InvalidStatus):
-        return f"HTTP {error.response.status_code}"
     return str(error) or type(error).__name__

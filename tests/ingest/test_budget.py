@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ingest.budget import Backoff, Budget
 from ingest.feed import Rate
+from pipeline.timeframes import SECOND
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 5), st.integers(1, 100))
@@ -91,6 +92,33 @@ def test_what_others_use_of_our_address_counts() -> None:
     budget.told(50, 10)
     assert budget.used(10) == 90, "the exchange counts by the minute, we count any minute"
     assert budget.reserve(10, 20) == 60, "when our own first 30 are forgotten"
+
+
+def test_what_waits_is_not_taken_for_what_the_exchange_counts() -> None:
+    budget = Budget(Rate(100, 60), slack=0)
+    assert [budget.reserve(0, 50) for _ in range(4)] == [0, 0, 60, 60]
+    budget.told(180, 10)
+    assert budget.used(10) == 280, "80 of others"
+    assert not budget.fits(60, 50, 60), "those who wait have to wait longer"
+    budget.release(60, 50)
+    budget.release(60, 50)
+    assert budget.reserve(60, 50) == 70
+
+
+def test_a_place_that_came_too_late_or_is_held_is_none() -> None:
+    budget = Budget(Rate(2, 10 * SECOND), slack=0)
+    place = budget.reserve(SECOND)
+    assert budget.fits(place, 1, place + SECOND // 10)
+    assert not budget.fits(place, 1, place + SECOND)
+    budget.hold(2 * SECOND)
+    assert not budget.fits(place, 1, place)
+
+
+def test_more_than_the_whole_allowance_goes_alone() -> None:
+    budget = Budget(Rate(2, 100), slack=0)
+    assert budget.reserve(0) == 0
+    assert budget.reserve(0, 5) == 100
+    assert budget.fits(100, 5, 100)
 
 
 def test_to_look_takes_nothing() -> None:

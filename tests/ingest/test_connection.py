@@ -6,27 +6,35 @@ import itertools
 import json
 import random
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 
 import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_socket
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from ingest.budget import Budget
 from ingest.clock import HostClock
 from ingest.connection import Connection
 from ingest.context import Context
+from ingest.exchanges.binance import Feed as Binance
 from ingest.exchanges.okx import Feed
 from ingest.feed import Feed as AnyFeed
 from ingest.feed import Keepalive, Plan, Rate, Subscription
 from ingest.timing import MILLISECOND, Timing
 from pipeline.frames import Frame, SubscriptionData
-from pipeline.timeframes import HOUR, SECOND
+from pipeline.timeframes import HOUR, MINUTE, SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
 from tests.ingest.conftest import DEADLINE, HASTY, QUICK, MuteServer, eventually
 from tests.servers import free_port
+
+
+async def silent(socket: ServerConnection) -> None:
+    await socket.wait_closed()
+
 
 BTC, ETH = "BTC-USDT", "ETH-USDT"
 SWIFT = msgspec.structs.replace(QUICK, patience=100 * MILLISECOND)
@@ -50,8 +58,9 @@ class Fixture:
         feed = feed or Feed()
         context = Context(feed, self.clock, timing, self.frames.append, self._describe, self.reports.append)
         plan = Plan(feed.route(wanted[0]), wanted)
+        self.connects = Budget(Rate(50, SECOND))
         self.connection = Connection(
-            url + plan.route.path, plan, context, itertools.count(1), Budget(Rate(50, SECOND)), random.Random(1).random
+            url + plan.route.path, plan, context, itertools.count(1), self.connects, random.Random(1).random
         )
 
     @contextlib.asynccontextmanager
@@ -278,6 +287,38 @@ async def test_connecting_never_gives_up_and_tells_how_often_it_failed() -> None
         async with serve(rate=0, ws_port=port, limits=50):
             await fixture.settled()
             await fixture.until(lambda: fixture.connection.attempts == 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "held"),
+    [
+        (429, {"Retry-After": "3600"}, HOUR),
+        (418, {"Retry-After": "7200"}, 2 * HOUR),
+        (418, {}, 2 * MINUTE),
+    ],
+)
+async def test_a_refused_handshake_is_not_repeated_before_the_exchange_wants_it(
+    status: int, headers: dict[str, str], held: int
+) -> None:
+    asked = 0
+
+    def refuse(connection: ServerConnection, _: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        response = connection.respond(HTTPStatus(status), '{"code":-1003,"msg":"banned"}')
+        response.headers.update(headers)
+        return response
+
+    async with serve_socket(silent, "127.0.0.1", 0, process_request=refuse) as server:
+        wanted = (Subscription("trade", "BTCUSDT"),)
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Fixture(url, SWIFT, wanted, Binance()).running() as fixture:
+            await fixture.until(lambda: fixture.reports)
+            assert f"HTTP {status}" in fixture.reports[0]
+            now = fixture.clock.monotonic()
+            assert held - MINUTE < fixture.connects.row(now)["held"] <= held
+            await fixture.until(lambda: fixture.connects.row(now)["used"] == 2)
+    assert asked == 1
 
 
 async def test_stop_ends_a_long_pause_at_once() -> None:

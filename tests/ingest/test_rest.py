@@ -1,11 +1,13 @@
 """REST against the simulator: allowances, refusals for now and for good, answers that are none."""
 
 import asyncio
+import gzip
 import random
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from ingest.clock import ExchangeClock, HostClock
 from ingest.exchanges.okx import Feed
@@ -93,6 +95,44 @@ async def test_an_answer_that_never_comes_ends_in_an_error() -> None:
         async with Rest(url, Feed(), HostClock(), timing, random.random) as client:
             with pytest.raises(ExchangeError):
                 await client.get(SPOT)
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed a thousandfold, so that no length told beforehand gives it away."""
+    monkeypatch.setattr("ingest.rest.MOST_BYTES", 1024 * 1024)
+
+    async def bomb(_: web.Request) -> web.Response:
+        body = gzip.compress(bytes(8 * 1024 * 1024))
+        return web.Response(body=body, headers={"Content-Encoding": "gzip"}, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", bomb)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with rest(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+            with pytest.raises(ExchangeError, match="more than 1048576 bytes"):
+                await client.get(SPOT)
+    finally:
+        await runner.cleanup()
+
+
+async def test_who_stops_waiting_leaves_no_trace_in_the_allowance(simulator: Simulator) -> None:
+    feed = Feed()
+    feed.allowances = {**feed.allowances, "instruments SPOT": Rate(1, HOUR)}
+    async with rest(simulator.rest_url, feed) as client:
+        await client.get(SPOT)
+        waiting = [asyncio.create_task(client.get(SPOT)) for _ in range(3)]
+
+        async def queued() -> bool:
+            return client.rows()["instruments SPOT"]["used"] == 4
+
+        await eventually(queued)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert client.rows()["instruments SPOT"]["used"] == 1
 
 
 async def test_lists_are_repeated_and_failed_ones_tried_until_they_come(simulator: Simulator) -> None:
