@@ -57,13 +57,7 @@ class Catalogue:
 
     def gone(self, now: int) -> list[str]:
         """Dated contracts that ended long before host time `now`."""
-        return sorted(
-            name
-            for name, instrument in self.instruments.items()
-            if instrument.market in ("future", "option")
-            and instrument.expiry is not None
-            and instrument.expiry + GONE_AFTER < now
-        )
+        return sorted(name for name, instrument in self.instruments.items() if ended(instrument, now))
 
     def forget(self, name: str) -> None:
         """Drops the instrument and frees its symbol."""
@@ -74,3 +68,9 @@ class Catalogue:
         self._owners[instrument.symbol] = instrument.instrument
         self.instruments[instrument.instrument] = instrument
         self.changed.add(instrument.instrument)
+
+
+def ended(instrument: Instrument, now: int) -> bool:
+    """Whether it is a dated contract that ended long before host time `now`. Some venues list those for months."""
+    dated = instrument.market in ("future", "option") and instrument.expiry is not None
+    return dated and (instrument.expiry or 0) + GONE_AFTER < now

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from normalize.catalogue import ended
 from normalize.coverage import Connection
 from normalize.latest import Told, kind_of
 from normalize.mapper import Reading, load
@@ -238,6 +239,8 @@ class Normalize:
     def _list(self, instruments: Iterable[Instrument], received: int) -> None:
         """Emits instruments at first sight and when something about them changed; old ones leave the state."""
         for instrument in instruments:
+            if self._forgets and ended(instrument, received):
+                continue
             if (record := self._state.catalogue.take(instrument)) is not None:
                 self._outlet.emit("instrument", record)
             self._shelf.know(self._state.instruments[instrument.instrument])

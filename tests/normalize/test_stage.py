@@ -184,6 +184,14 @@ def test_dated_contracts_leave_the_state_a_week_after_their_end() -> None:
     assert any(b"BTC-USDT-SWAP" in field for field in after.state)
 
 
+def test_a_contract_that_ended_long_ago_is_no_news_however_often_it_is_listed() -> None:
+    expired = OPTION | {"expTime": str(T0 // 1_000_000)}
+    days = [listing(expired, SWAP, at=day * 86_400) for day in range(8, 12)]
+    played = run(listing(expired), *days)
+    assert [record["symbol"] for record in played.stream("instrument")] == ["BTC-USD-260921-90000-C", "BTC-USDT-PERP"]
+    assert not any(b"261225" in field for field in played.state)
+
+
 def test_trades_of_derivatives_need_their_instrument() -> None:
     swap = data(fill(5, 1, "BTC-USDT-SWAP", sz="3"), at=1.1)
     unknown = run(*started(swap))
