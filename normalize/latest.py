@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from pipeline.records import Kline, Quote, Ticker, encode
-from pipeline.timeframes import MINUTE
+from pipeline.timeframes import MINUTE, WIDTHS
 
 PATIENCE = MINUTE
 """When for so long only older ones came, they are the truth: the venue's numbers began again, or one record was dated
-ahead."""
+ahead. For bars it is twice their width: a day's bar is no older for being told again an hour later."""
 MOST_ALIKE = 32
 """So many different records of one number or time are told apart."""
 
@@ -35,7 +35,7 @@ class Seen(msgspec.Struct):
         """Whether the record, which came at stream time `now`, tells something new; it is counted either way."""
         rank, digest = rank_of(record), digest_of(record)
         self.symbol, self.message = record.symbol, max(self.message, record.received)
-        if not self._news(rank, digest, now):
+        if not self._news(rank, digest, now - self.since >= patience_for(record)):
             self.duplicates += 1
             return False
         if rank is None or rank != self.rank:
@@ -45,10 +45,10 @@ class Seen(msgspec.Struct):
         self.records += 1
         return True
 
-    def _news(self, rank: int | None, digest: str, now: int) -> bool:
+    def _news(self, rank: int | None, digest: str, patient: bool) -> bool:
         if rank is None or self.rank is None or rank == self.rank:
             return digest not in self.alike
-        return rank > self.rank or now - self.since >= PATIENCE
+        return rank > self.rank or patient
 
 
 class Latest:
@@ -96,6 +96,11 @@ def kind_of(record: Told) -> str:
     if isinstance(record, Kline):
         return f"kline:{record.timeframe}"
     return "quote" if isinstance(record, Quote) else "ticker"
+
+
+def patience_for(record: Told) -> int:
+    """For how long (ns) older ones are not believed."""
+    return max(PATIENCE, 2 * WIDTHS[record.timeframe]) if isinstance(record, Kline) else PATIENCE
 
 
 def rank_of(record: Told) -> int | None:

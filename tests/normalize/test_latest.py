@@ -75,6 +75,15 @@ def test_numbers_that_began_again_are_believed_after_a_minute_without_others() -
     assert latest.passes("quote", quote(5), PATIENCE)
 
 
+@pytest.mark.parametrize(("timeframe", "hours"), [("1h", 2), ("1d", 48)])
+def test_an_older_bar_told_again_within_two_widths_is_none(timeframe: str, hours: int) -> None:
+    latest, patience = Latest({}), hours * 60 * PATIENCE
+    kind = f"kline:{timeframe}"
+    assert latest.passes(kind, kline(60, timeframe=timeframe), 0)
+    assert not latest.passes(kind, kline(0, timeframe=timeframe), patience - 1)
+    assert latest.passes(kind, kline(0, timeframe=timeframe), patience)
+
+
 def test_memory_is_bounded() -> None:
     seen = Seen("BTC-USDT")
     for number in range(3 * MOST_ALIKE):
