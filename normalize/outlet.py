@@ -39,6 +39,10 @@ class Outlet:
         """See Step."""
         self._step.want(key, want)
 
+    def forget(self, instrument: str) -> None:
+        """See Step."""
+        self._step.forget(instrument)
+
     def tell(self, gap: Gap) -> None:
         """A gap is told twice: in its place between the trades, and in a stream of its own."""
         self._step.control("gap", encode(gap))

@@ -248,3 +248,4 @@ class Normalize:
             for name in self._state.catalogue.gone(received):
                 self._state.forget(name)
                 self._shelf.forget(name)
+                self._outlet.forget(name)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from pipeline.records import DeadLetter, Record, encode
-from pipeline.streams import Keys
+from pipeline.streams import READERS, Keys
 from pipeline.wants import Want
 
 MOST_RECORDS = 2_000
@@ -13,6 +13,7 @@ MOST_BYTES = 1024 * 1024
 KEPT_OF_A_DEAD_FRAME = 64 * 1024
 DEAD_LETTERS_KEPT = 10_000
 REQUESTS_KEPT = 1_000
+KINDS_WITH_NEWEST = tuple(kind for kind, readers in READERS.items() if "store" in readers)
 REREAD_FROM = "books_from"
 """Field of a stage's state: the entry of its source after which it reads again at a restore. What follows is kept."""
 
@@ -35,6 +36,7 @@ class Step:
         self._keys = keys
         self._stage = stage
         self._newest: dict[tuple[str, str], bytes] = {}
+        self._forgotten: dict[str, None] = {}
         self._state: dict[str, bytes] = {}
         self._dropped: dict[str, None] = {}
         self._wants: dict[str, bytes | None] = {}
@@ -53,6 +55,11 @@ class Step:
         self._append(self._keys.stream(kind), b"symbol", record.symbol.encode(), data)
         if newest:
             self._newest[kind, record.instrument] = data
+
+    def forget(self, instrument: str) -> None:
+        """Takes the instrument out of all hashes of newest records: it is no more."""
+        self._newest = {key: data for key, data in self._newest.items() if key[1] != instrument}
+        self._forgotten[instrument] = None
 
     def control(self, name: str, data: bytes) -> None:
         """Appends a control record to `md:trade:{p}`, in place between the trades."""
@@ -83,6 +90,8 @@ class Step:
     def commands(self) -> list[Command]:
         """Every command, in order; the caller adds the cursor and wraps them in MULTI … EXEC."""
         commands = list(self._appends)
+        if self._forgotten:
+            commands += [("HDEL", self._keys.last(kind), *self._forgotten) for kind in KINDS_WITH_NEWEST]
         for (kind, instrument), data in self._newest.items():
             commands.append(("HSET", self._keys.last(kind), instrument, data))
         state = self._keys.state(self._stage)

@@ -155,6 +155,10 @@ class Played:
                     self.last.setdefault(kind, {})[str(command[2])] = json.loads(command[3])  # type: ignore[arg-type]
                 case "HDEL" if command[1] == KEYS.want:
                     self.wants.pop(str(command[2]), None)
+                case "HDEL" if command[1] != KEYS.state("normalize"):
+                    kind = str(command[1]).removeprefix("md:last:").removesuffix(":{okx}")
+                    for field in command[2:]:
+                        self.last.get(kind, {}).pop(str(field), None)
                 case "HDEL":
                     for field in command[2:]:
                         self.state.pop(str(field).encode(), None)

@@ -182,6 +182,10 @@ def test_dated_contracts_leave_the_state_a_week_after_their_end() -> None:
     assert sum(b"261225" in field for field in before.state) == 3
     assert not any(b"261225" in field for field in after.state)
     assert any(b"BTC-USDT-SWAP" in field for field in after.state)
+    contract = "BTC-USD-261225-90000-C"
+    assert all(contract in before.last[kind] for kind in ("trade", "instrument"))
+    assert not any(contract in hashed for hashed in after.last.values())
+    assert "BTC-USDT-SWAP" in after.last["instrument"]
 
 
 def test_a_contract_that_ended_long_ago_is_no_news_however_often_it_is_listed() -> None:
