@@ -5,7 +5,7 @@ from zlib import crc32
 
 import msgspec
 
-from ingest.feed import Request, Subscription
+from ingest.feed import Listed, Request, Subscription
 from ingest.partition import Partition
 from ingest.symbols import Symbols, Target
 from pipeline.frames import Frame, SubscriptionData
@@ -37,9 +37,9 @@ class Collection:
         self._begun = True
         self._advance()
 
-    def listed(self, request: Request, body: str) -> None:
-        """Takes the answer to a request for a list. Raises ExchangeError where it is none."""
-        self.symbols.learn(request, self.partitions[0].context.feed.listed(body))
+    def listed(self, request: Request, lines: Sequence[Listed]) -> None:
+        """Takes the answer to a request for a list."""
+        self.symbols.learn(request, lines)
         self._missing.discard(request.path)
         if self._begun:
             self._advance()

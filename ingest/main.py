@@ -15,9 +15,11 @@ from ingest.connection import Connection
 from ingest.context import Context
 from ingest.events import within
 from ingest.feed import Feed
+from ingest.held import still_held
 from ingest.partition import Partition, Venue
 from ingest.polling import ClockPoll, Listings
 from ingest.registration import register
+from ingest.remembered import remembered
 from ingest.requests import Requests
 from ingest.rest import Rest
 from ingest.rows import connection_rows, subscription_rows
@@ -77,13 +79,14 @@ class Ingest:
         lists = self._feed.listings(symbols.wanted)
         self._collection = Collection(symbols, settings, lists, self._rest.url)
         self._connects = Budget(self._feed.connects)
+        self._hold(still_held(settings.heartbeat_dir / heartbeat.name, self._clock.now()))
         self._writers = self._make_writers()
         self._partitions = self._make_partitions((wanted.ws_url or known.ws_url).rstrip("/"))
         self._collection.partitions = self._partitions
         self._requests = [Requests(self._rest, part.context, part.session) for part in self._partitions]
         self._opened = 0
         listed, report = self._collection.listed, heartbeat.error
-        self._listings = Listings(lists, self._rest, self._clock, self._everywhere, listed, report, timing)
+        self._listings = Listings(self._feed, lists, self._rest, self._clock, self._everywhere, listed, report, timing)
         self._clock_poll = ClockPoll(self._feed, self._rest, self._exchange_clock, self._clock, report, timing)
         heartbeat.describe("", self.details)
 
@@ -125,6 +128,11 @@ class Ingest:
             "buffered": sum(writer.waiting_bytes for writer in self._writers),
             "written": self._heartbeat.counters["written"],
         }
+
+    def _hold(self, left: Mapping[str, int]) -> None:
+        now = self._clock.monotonic()
+        for name, budget in {**self._rest.budgets, "connects": self._connects}.items():
+            budget.hold(now + left.get(name, 0))
 
     def _make_writers(self) -> list[Writer]:
         started = self._clock.now()
@@ -200,6 +208,21 @@ class Ingest:
                 self._heartbeat.error(
                     f"no {wanted} of {self._exchange} after {patience / SECOND:g} s: connecting without"
                 )
+        if not self._listings.complete.is_set() and not stop.is_set():
+            await self._remember()
+
+    async def _remember(self) -> None:
+        """An exchange that gives no list now may have given one to the process before us."""
+        try:
+            wire = await self._open()
+            try:
+                lines = await remembered(wire, self._writers[0].keys, self._feed, self._clock.now())
+            finally:
+                await wire.close()
+        except ServerAway as error:
+            self._heartbeat.error(str(error))
+        else:
+            self._collection.symbols.remember(lines)
 
     async def _collect(self, stop: asyncio.Event) -> None:
         """Keeps every connection up until `stop`."""

@@ -1,11 +1,11 @@
 """What is asked by REST again and again: the lists of instruments and the exchange's clock."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ingest.clock import ExchangeClock, HostClock, Sample
 from ingest.events import within
-from ingest.feed import Feed, Request
+from ingest.feed import Feed, Listed, Request
 from ingest.rest import Rest
 from ingest.timing import Timing
 from pipeline.errors import ExchangeError
@@ -18,20 +18,22 @@ SAMPLES = 3
 
 class Listings:
     """Writes the lists of instruments as `rest` frames, at once and then hourly; failed ones are tried sooner.
-    `listed` is told of each list behind its frame."""
+    `listed` is told of each list behind its frame. An empty list is not believed: no exchange delists all it has."""
 
     def __init__(
         self,
+        feed: Feed,
         requests: Iterable[Request],
         rest: Rest,
         clock: HostClock,
         sink: Callable[[Frame], None],
-        listed: Callable[[Request, str], None],
+        listed: Callable[[Request, Sequence[Listed]], None],
         report: Callable[[str], None],
         timing: Timing,
     ) -> None:
         self.complete = asyncio.Event()
         """Set when every list has been written once."""
+        self._feed = feed
         self._requests = list(requests)
         self._rest = rest
         self._clock = clock
@@ -64,11 +66,14 @@ class Listings:
     async def _write(self, request: Request) -> bool:
         try:
             answer = await self._rest.get(request)
-            self._sink(Frame(self._clock.now(), self._rest.url, "in", "rest", answer.body, answer.url))
-            self._listed(request, answer.body)
+            lines = self._feed.listed(answer.body)
+            if not lines:
+                raise ExchangeError(f"{answer.url}: there is nothing in it")
         except ExchangeError as error:
             self._report(f"list of instruments: {error}")
             return False
+        self._sink(Frame(self._clock.now(), self._rest.url, "in", "rest", answer.body, answer.url))
+        self._listed(request, lines)
         return True
 
 

@@ -39,7 +39,7 @@ class Rest:
         self._clock = clock
         self._timing = timing
         self._random = random
-        self._budgets = {name: Budget(rate) for name, rate in feed.allowances.items()}
+        self.budgets = {name: Budget(rate) for name, rate in feed.allowances.items()}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -78,18 +78,18 @@ class Rest:
             backoff.failed()
             if fault.temporary:
                 pause = retry_after(headers, self._clock.now()) or fault.pause or backoff.delay()
-                self._budgets[request.allowance].hold(self._clock.monotonic() + pause)
+                self.budgets[request.allowance].hold(self._clock.monotonic() + pause)
             if not fault.temporary or backoff.failures >= tries:
                 raise Declined(f"{answer.url}: {fault.reason}", permanent=not fault.temporary)
 
     def rows(self) -> dict[str, dict[str, int]]:
         """What `pipeline status` is told of each allowance."""
         now = self._clock.monotonic()
-        return {name: budget.row(now) for name, budget in self._budgets.items()}
+        return {name: budget.row(now) for name, budget in self.budgets.items()}
 
     async def _wait(self, request: Request, share: float) -> None:
         """Until the allowance lets the request go. Raises Declined while the exchange wants nothing for long."""
-        budget = self._budgets[request.allowance]
+        budget = self.budgets[request.allowance]
 
         def check() -> None:
             held = budget.held - self._clock.monotonic()
@@ -118,4 +118,4 @@ class Rest:
 
     def _told(self, headers: Mapping[str, str]) -> None:
         for allowance, used in self._feed.used(headers).items():
-            self._budgets[allowance].told(used, self._clock.monotonic())
+            self.budgets[allowance].told(used, self._clock.monotonic())

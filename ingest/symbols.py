@@ -42,6 +42,8 @@ class Symbols:
         self._plain = [pair for pair in enabled if not is_pattern(pair.symbol)]
         self._patterns = [pair for pair in enabled if is_pattern(pair.symbol)]
         self._lists: dict[str, list[Listed]] = {}
+        self._remembered: dict[str, Listed] = {}
+        self._lines: dict[str, Listed] = {}
         self._said: set[str] = set()
         self.targets: dict[str, Target] = {}
         """By instrument."""
@@ -50,7 +52,7 @@ class Symbols:
         self.waiting: dict[str, TradingPair] = {}
         """As `unlisted`, while there is no list."""
         self.gone: set[str] = set()
-        """Instruments that were listed, and are no longer."""
+        """Targets that were listed, and are no longer."""
         self.faults: list[str] = []
         """For people, each said once; taken by whoever tells them."""
         _refuse_twins(feed, self._plain)
@@ -66,15 +68,23 @@ class Symbols:
         """Pattern to the number of instruments it matches now."""
         return {pair.symbol: len(self._matching(pair.symbol)) for pair in self._patterns}
 
+    def remember(self, lines: Iterable[Listed]) -> None:
+        """Takes what was listed at some earlier time, until every list has come."""
+        self._remembered = {line.instrument: line for line in lines}
+        self._collect()
+
     def learn(self, request: Request, listed: Sequence[Listed]) -> None:
         """Takes the answer to one of the requests for lists."""
         before = {line.instrument for line in self._lists.get(request.path, ())}
-        there = {line.instrument for line in listed}
-        self.gone = (self.gone | (before - there)) - there
         self._lists[request.path] = list(listed)
+        self._part_with(before)
 
     def resolve(self, complete: bool) -> list[Target]:
         """The targets that are new since the last time. `complete`: whether every list has come once."""
+        if complete and self._remembered:
+            before = set(self._remembered)
+            self._remembered = {}
+            self._part_with(before)
         fresh = [target for pair in self._plain if (target := self._plainly(pair)) is not None]
         for pair in self._patterns:
             matching = self._matching(pair.symbol)
@@ -82,6 +92,15 @@ class Symbols:
             if complete and not matching:
                 self._say(f"pattern {pair.symbol} matches no instrument that is traded")
         return fresh
+
+    def _part_with(self, before: set[str]) -> None:
+        """Some lists have changed, which had these instruments before."""
+        self._collect()
+        self.gone = {name for name in self.gone | (before & self.targets.keys()) if name not in self._lines}
+
+    def _collect(self) -> None:
+        listed = {line.instrument: line for lines in self._lists.values() for line in lines}
+        self._lines = self._remembered | listed
 
     def _plainly(self, pair: TradingPair) -> Target | None:
         """The target of a pair without wildcards, where it is new."""
@@ -111,7 +130,7 @@ class Symbols:
 
     def _find(self, spelling: str) -> Listed | None:
         """The line of that id, else of that symbol."""
-        lines = [line for lines in self._lists.values() for line in lines]
+        lines = self._lines.values()
         named = (line for line in lines if line.instrument.upper() == spelling)
         return next(named, None) or next((line for line in lines if line.symbol.upper() == spelling), None)
 
@@ -119,8 +138,7 @@ class Symbols:
         wanted = pattern.upper()
         return [
             line
-            for lines in self._lists.values()
-            for line in lines
+            for line in self._lines.values()
             if line.trading
             and (fnmatchcase(line.symbol.upper(), wanted) or fnmatchcase(line.instrument.upper(), wanted))
         ]

@@ -45,6 +45,7 @@ _CHANNELS = {
 }
 _INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
 _PREFIX = '{"stream":"'
+_TRADING = "TRADING"
 _SHUTDOWN = "serverShutdown"
 _USED = "x-mbx-used-weight-1m"
 _PAUSES = {429: 10 * SECOND, 418: 2 * MINUTE, 403: MINUTE}
@@ -111,6 +112,7 @@ class Feed:
     clock_step = 1_000_000
     # Unknown and delisted symbols are acknowledged, and stay silent.
     strict = False
+    trading = _TRADING
     book_channels = frozenset({"depth@100ms"})
 
     def __init__(self) -> None:
@@ -227,4 +229,4 @@ def _listed(raw: msgspec.Raw) -> Listed | None:
         line = _LINE.decode(raw)
     except JSON_FAULTS:
         return None
-    return Listed(line.symbol, canonical_symbol(line.baseAsset, line.quoteAsset, "spot"), line.status == "TRADING")
+    return Listed(line.symbol, canonical_symbol(line.baseAsset, line.quoteAsset, "spot"), line.status == _TRADING)

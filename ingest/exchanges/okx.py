@@ -62,6 +62,7 @@ _ALLOWANCES = {
     "time": Rate(10, 2 * SECOND),
     "books": Rate(40, 2 * SECOND),
 }
+_TRADING = "live"
 _MARKETS = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _PONG = Pong()
 _OTHER = Other()
@@ -139,6 +140,7 @@ class Feed:
     clock_step = 1_000_000
     # An instrument it does not have is refused with 60018.
     strict = True
+    trading = _TRADING
     book_channels = frozenset({"books"})
 
     def __init__(self) -> None:
@@ -265,7 +267,7 @@ def _listed(raw: msgspec.Raw) -> Listed | None:
     """The same symbol as normalize/exchanges/okx.py gives it; tests/ingest/test_feeds.py holds them together."""
     try:
         line = _LINE.decode(raw)
-        return Listed(line.instId, _symbol(line), line.state == "live")
+        return Listed(line.instId, _symbol(line), line.state == _TRADING)
     except (*JSON_FAULTS, ValueError, OverflowError, KeyError):
         return None
 

@@ -36,6 +36,10 @@ class Stand:
         self.mute = False
         """Whether requests on sockets stay unanswered."""
         self.weight = 0
+        self.refusal: tuple[int, dict[str, str], str] | None = None
+        """What every REST request is told while it is set."""
+        self.lies = 0
+        """How many more times it tells a time that is an hour ahead."""
         self.ws_url = self.rest_url = ""
 
     @contextlib.asynccontextmanager
@@ -98,6 +102,9 @@ class Stand:
         headers = {"X-MBX-USED-WEIGHT-1M": str(self.weight)}
         if self.shut:
             return web.Response(status=503, text="<html>closed</html>")
+        if self.refusal is not None:
+            status, more, body = self.refusal
+            return web.Response(status=status, text=body, headers=headers | more)
         if name == "depth":
             await self.slow.wait()
             if self.answers:
@@ -110,4 +117,5 @@ class Stand:
             return {"timezone": "UTC", "symbols": self.lines}
         if name == "depth":
             return {"lastUpdateId": 7, "bids": [["1", "1"]], "asks": [["2", "1"]], "symbol": request.query["symbol"]}
-        return {"serverTime": time.time_ns() // 1_000_000}
+        lie, self.lies = self.lies > 0, max(0, self.lies - 1)
+        return {"serverTime": time.time_ns() // 1_000_000 + lie * 3_600_000}

@@ -13,7 +13,8 @@ import redis.asyncio
 
 from ingest.main import run
 from ingest.timing import Timing
-from pipeline.frames import Frame, RequestData, SubscriptionData
+from pipeline.frames import ClockData, Frame, RequestData, SubscriptionData
+from pipeline.records import Instrument, encode
 from pipeline.reports import read
 from pipeline.settings import CollectionSettings, Settings, TradingPair
 from pipeline.streams import Keys
@@ -255,6 +256,127 @@ async def test_a_restart_does_what_the_hash_still_wants(tmp_path: Path, redis_ur
                 ]
 
             await eventually(done)
+
+
+BAN = (418, {"Retry-After": "7200"}, '{"code":-1003,"msg":"Way too much request weight used; IP banned."}')
+
+
+async def test_a_ban_is_not_asked_against_by_anybody_nor_by_the_next_process(
+    tmp_path: Path, redis_url: str, stand: Stand
+) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    timing = msgspec.structs.replace(QUICK, listings=SECOND // 5, clock=SECOND // 5, rest_patience=SECOND // 5)
+
+    async def held() -> bool:
+        return bool(details(settings).get("budgets", {}).get("weight", {}).get("held", 0) > 3600 * SECOND)
+
+    async with collecting(settings, timing):
+        await subscribed(settings, ["trade BTCUSDT"])
+        stand.refusal = BAN
+        await eventually(held)
+        asked = len(stand.asked)
+        await want(redis_url, **{snapshot_key("BTCUSDT"): snapshot("BTCUSDT")})
+
+        async def refused() -> bool:
+            return (1, "refused") in await told(redis_url, snapshot_key("BTCUSDT"))
+
+        await eventually(refused)
+    # What was under way when the ban came could not be called back.
+    assert len(stand.asked) - asked <= 1
+    stand.asked.clear()
+    for _ in range(2):
+        async with collecting(settings, timing):
+            await eventually(held)
+
+            async def said() -> bool:
+                return "as the exchange demands" in last_error(settings)
+
+            await eventually(said)
+    assert stand.asked == []
+
+
+async def test_without_a_list_it_goes_on_with_what_normalize_has_read_before(
+    tmp_path: Path, redis_url: str, stand: Stand
+) -> None:
+    known = [
+        Instrument(
+            exchange="binance",
+            market="spot",
+            symbol=f"{base}-USDT",
+            instrument=f"{base}USDT",
+            time=None,
+            received=1,
+            base=base,
+            quote="USDT",
+            status=status,
+            expiry=expiry,
+        )
+        for base, status, expiry in (
+            ("BTC", "TRADING", None),
+            ("OLD", "TRADING", None),
+            ("OFF", "BREAK", None),
+            ("END", "TRADING", 1),
+        )
+    ]
+    async with redis.asyncio.from_url(redis_url) as client:
+        fields = {each.instrument: encode(each) for each in known} | {"?": b"{"}
+        await client.hset(KEYS.last("instrument"), mapping=fields)
+    stand.shut = True
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT", "O*-USDT", "E*-USDT", "NEW-USDT")
+    async with collecting(settings, msgspec.structs.replace(QUICK, rest_patience=SECOND // 10)):
+        await subscribed(settings, ["trade BTCUSDT", "trade OLDUSDT"])
+        assert details(settings)["subscriptions"]["trade NEW-USDT"]["reason"] == "waits for the list of instruments"
+        stand.shut = False
+        await subscribed(settings, ["trade BTCUSDT", "trade ETHUSDT"])
+        rows = details(settings)["subscriptions"]
+    assert (rows["trade OLDUSDT"]["state"], rows["trade OLDUSDT"]["reason"]) == ("refused", "not listed")
+    assert (rows["trade NEW-USDT"]["state"], rows["trade NEW-USDT"]["reason"]) == ("refused", "not listed")
+    assert len(stand.sockets) == 1, "nothing was connected anew"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at the start", "later"])
+async def test_an_empty_list_is_not_believed(tmp_path: Path, redis_url: str, stand: Stand, late: bool) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    lines = stand.lines
+    timing = msgspec.structs.replace(QUICK, listings=SECOND // 5, rest_patience=SECOND // 5)
+    stand.lines = lines if late else []
+    async with collecting(settings, timing):
+        if late:
+            await subscribed(settings, ["trade BTCUSDT"])
+            stand.lines = []
+
+        async def doubted() -> bool:
+            return "there is nothing in it" in last_error(settings)
+
+        await eventually(doubted)
+        rows = details(settings)["subscriptions"]
+        assert [row["state"] for row in rows.values()] == ["subscribed" if late else "requested"]
+        stand.lines = lines
+        await subscribed(settings, ["trade BTCUSDT"])
+    assert all("BTCUSDT" in frame.data for frame in await frames(redis_url, "rest"))
+
+
+@pytest.mark.parametrize("lies", [1, 3], ids=["one answer", "a whole measurement"])
+async def test_wrong_answers_of_the_clock_are_not_believed(
+    tmp_path: Path, redis_url: str, stand: Stand, lies: int
+) -> None:
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    async with collecting(settings, msgspec.structs.replace(QUICK, clock=SECOND // 10)):
+        await subscribed(settings, ["trade BTCUSDT"])
+        stand.lies = lies
+
+        async def doubted() -> bool:
+            return "clock: " in last_error(settings)
+
+        await eventually(doubted)
+        asked = len(stand.asked)
+
+        async def asked_again() -> bool:
+            return len(stand.asked) > asked + 3
+
+        await eventually(asked_again)
+    clocks = [msgspec.json.decode(frame.data, type=ClockData).offset for frame in await frames(redis_url, "clock")]
+    assert all(abs(offset) < SECOND for offset in clocks if offset is not None)
 
 
 async def test_the_index_lists_what_the_pairs_ask_for(tmp_path: Path, redis_url: str, stand: Stand) -> None:

@@ -142,13 +142,14 @@ async def test_lists_are_repeated_and_failed_ones_tried_until_they_come(simulato
     timing = msgspec.structs.replace(QUICK, listings=SECOND // 5)
     async with rest(simulator.rest_url) as client:
         requests = Feed().listings(["BTC-USDT", "BTC-USDT-SWAP"])
-        heard: list[tuple[Request, str]] = []
+        heard: list[tuple[Request, int]] = []
         listings = Listings(
+            Feed(),
             requests,
             client,
             HostClock(),
             frames.append,
-            lambda request, body: heard.append((request, body)),
+            lambda request, lines: heard.append((request, len(lines))),
             reports.append,
             timing,
         )
@@ -169,6 +170,8 @@ async def test_lists_are_repeated_and_failed_ones_tried_until_they_come(simulato
 
         await eventually(repeated)
         task.cancel()
+    assert {request for request, _ in heard} == set(requests)
+    assert all(count > 0 for _, count in heard)
     assert {frame.url for frame in frames} == {simulator.rest_url + request.path for request in requests}
     assert {(frame.kind, frame.conn) for frame in frames} == {("rest", simulator.rest_url)}
 

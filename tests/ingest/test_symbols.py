@@ -147,3 +147,24 @@ def test_what_was_collected_and_leaves_its_list_is_gone_and_not_unlisted() -> No
     assert not account.unlisted
     account.learn(LIST, SPOT)
     assert not account.gone
+
+
+def test_what_is_remembered_serves_until_the_lists_have_come() -> None:
+    account = symbols(binance.Feed(), "BTC-USDT", "OLD-USDT", "NEW-USDT", "*-BTC")
+    account.remember([*SPOT, Listed("OLDUSDT", "OLD-USDT", True)])
+    assert [target.instrument for target in account.resolve(complete=False)] == ["BTCUSDT", "OLDUSDT", "ETHBTC"]
+    assert set(account.waiting) == {"NEW-USDT"}
+    assert not account.unlisted
+    account.learn(LIST, SPOT)
+    assert account.resolve(complete=True) == []
+    assert account.gone == {"OLDUSDT"}
+    assert account.matches == {"*-BTC": 1}
+    assert set(account.unlisted) == {"NEW-USDT"}
+
+
+def test_what_was_never_collected_is_not_missed() -> None:
+    account = symbols(binance.Feed(), "BTC-USDT")
+    account.learn(LIST, SPOT)
+    account.resolve(complete=True)
+    account.learn(LIST, SPOT[:1])
+    assert account.gone == set()
