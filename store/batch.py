@@ -48,6 +48,13 @@ class Found(NamedTuple, Generic[R_co]):
         return self.record.exchange, self.record.instrument
 
 
+class Cursor(NamedTuple):
+    """How far a stream is stored: the last entry's id and how many entries that were."""
+
+    id: str
+    entries: int
+
+
 class Moved(NamedTuple):
     """How far a batch moves one stream's cursor: from `old` to `new` over `entries` entries."""
 

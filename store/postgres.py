@@ -14,7 +14,7 @@ import psycopg
 from pipeline.errors import ServerAway, StepRefused
 from pipeline.records import DeadLetter, Record
 from store import statements as sql
-from store.batch import Batch, InstrumentKey, Moved, Partition, Validity
+from store.batch import Batch, Cursor, InstrumentKey, Moved, Partition, Validity
 from store.copytext import timestamp
 from store.loading import Loading
 from store.migrate import check_server, migrations, pending
@@ -40,13 +40,6 @@ Bury = Callable[[Sequence[DeadLetter]], Awaitable[None]]
 
 class PostgresAway(ServerAway):
     """Postgres cannot be reached, timed out, or refuses for now."""
-
-
-class Cursor(NamedTuple):
-    """How far a stream is stored: the last entry's id and how many entries that were."""
-
-    id: str
-    entries: int
 
 
 class Written(NamedTuple):

@@ -5,43 +5,34 @@ both connections and begins again at the stored cursors, as at start.
 """
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-import redis.exceptions
-
 from pipeline.errors import ServerAway, StepRefused
 from pipeline.pause import pause
 from pipeline.records import DeadLetter
-from pipeline.redis_ready import wait_ready
-from pipeline.steps import Command, Entry, Step
-from pipeline.streams import READERS, Keys
+from pipeline.steps import Step
+from pipeline.streams import Keys
 from pipeline.timeframes import DAY
-from pipeline.trimmer import stream_id
-from pipeline.wire import Reply, Wire, check
-from store.batch import STAGE, Batch, Partition
+from pipeline.wire import Wire, check
+from store.batch import STAGE, Batch, Cursor, Partition
 from store.faults import TooManyFaults
-from store.postgres import Cursor, Database, PostgresAway
+from store.postgres import Database, PostgresAway
 from store.progress import Progress
+from store.source import Source
 from store.tables import DAILY, MONTHLY
 
-BLOCK_MS = 500
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 SLOW = 2.0
 """Seconds after which a write under way shows as waiting for Postgres."""
 DAYS_AHEAD = 2
-REREAD_MS = 60_000
-"""How much of a stream that ends before its cursor is read again: what came since its Redis began anew."""
 IDLE_AGE = 1.0
 """Seconds for which entries that make no row (a clock, four times a second) wait for one that does."""
 
 OpenWire = Callable[[], Awaitable[Wire]]
 OpenDatabase = Callable[[], Awaitable[Database]]
-
-log = logging.getLogger(__name__)
 
 
 async def store_partition(
@@ -104,32 +95,28 @@ class Loop:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._keys = keys
-        self._wire = wire
+        self._source = Source(keys, wire)
         self._open_wire = open_wire
         self._database = database
         self._progress = progress
         self._most_rows = most_rows
         self._age = age
         self._clock = clock
-        self._kinds = {keys.stream(kind): kind for kind, readers in READERS.items() if STAGE in readers}
-        self._read_to: dict[str, str] = {}
         self._stored: dict[str, Cursor] = {}
-        self._busy_streams = 1
         self._writing: asyncio.Task[None] | None = None
-        self._groups: dict[str, Command] = {}
         self._day_ahead = 0
         self.batches = 0
 
     async def restore(self) -> None:
-        """Takes the cursors from Postgres and makes the groups that show them in Redis."""
-        await wait_ready(self._wire, self._keys.namespace)
-        await self._make_groups()
-        self._stored = await self._database.cursors(self._keys.namespace, tuple(self._kinds))
-        if behind := await self._ends_before():
+        """Takes the cursors from Postgres and goes to where they stand in Redis."""
+        await self._source.prepare()
+        self._stored = await self._database.cursors(self._keys.namespace, self._source.streams)
+        if behind := await self._source.ends_before(self._stored):
             await self._database.rewind(self._keys.namespace, behind)
             self._stored |= {stream: Cursor(entry, self._stored[stream].entries) for stream, entry in behind.items()}
-        self._read_to = {stream: cursor.id for stream, cursor in self._stored.items()}
-        await self._check_floor()
+        self._source.begin(self._stored)
+        for stream, floor in (await self._source.trimmed(self._stored)).items():
+            self._progress.error(self._keys.partition, f"{stream} was trimmed to {floor} before it was stored")
         self._progress.running(self._keys.partition)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -141,7 +128,7 @@ class Loop:
                 if batch is not None:
                     self._writing = asyncio.create_task(self._write(batch))
             await self._settle()
-            await self._wire.call(*self._groups.values())
+            await self._source.tell()
         finally:
             # A read that failed must not leave a write behind on a connection about to be closed.
             if self._writing is not None:
@@ -152,27 +139,15 @@ class Loop:
         batch = Batch(self._keys.partition)
         now = asyncio.get_running_loop().time
         patience = now() + IDLE_AGE
-        await self._read(batch, self._most_rows, block=True)
+        await self._source.read(batch, self._most_rows, block=True)
         while batch.moves and not batch.holds_rows and not stop.is_set() and now() < patience:
-            await self._read(batch, self._most_rows, block=True)
+            await self._source.read(batch, self._most_rows, block=True)
         if not batch.moves:
             return None
         if batch.entries < self._most_rows:
             await pause(self._age, stop)
-            await self._read(batch, self._most_rows - batch.entries, block=False)
+            await self._source.read(batch, self._most_rows - batch.entries, block=False)
         return batch
-
-    async def _read(self, batch: Batch, most: int, *, block: bool) -> None:
-        count = max(1, most // self._busy_streams)
-        groups, self._groups = list(self._groups.values()), {}
-        wait: Command = ("BLOCK", BLOCK_MS) if block else ()
-        read: Command = ("XREAD", "COUNT", count, *wait, "STREAMS", *self._read_to, *self._read_to.values())
-        *moved, found = await self._wire.call(*groups, read, block=BLOCK_MS / 1000)
-        self._note_groups(moved)
-        for stream, entries in _found(check(found)):
-            batch.take(self._kinds[stream], stream, self._read_to[stream], entries)
-            self._read_to[stream] = entries[-1].id.decode()
-        self._busy_streams = max(1, len(found or ()))
 
     async def _write(self, batch: Batch) -> None:
         await self._make_ahead()
@@ -181,7 +156,7 @@ class Loop:
         self._progress.written(batch, written)
         for stream, move in batch.moves.items():
             cursor = self._stored[stream] = Cursor(move.new, self._stored[stream].entries + move.entries)
-            self._groups[stream] = ("XGROUP", "SETID", stream, STAGE, cursor.id, "ENTRIESREAD", cursor.entries)
+            self._source.show(stream, cursor)
 
     async def _settle(self) -> None:
         """Waits for the write under way; raises what it raised."""
@@ -209,46 +184,12 @@ class Loop:
         finally:
             await wire.close()
 
-    async def _make_groups(self) -> None:
-        create = [("XGROUP", "CREATE", stream, STAGE, "0", "MKSTREAM") for stream in self._kinds]
-        for reply in await self._wire.call(*create):
-            if isinstance(reply, redis.exceptions.ResponseError) and "BUSYGROUP" not in str(reply):
-                check(reply)
-
-    def _note_groups(self, replies: Sequence[Reply]) -> None:
-        """The groups only show how far store is: one that is gone (a flushed Redis) is not worth stopping for."""
-        for reply in replies:
-            if isinstance(reply, redis.exceptions.ResponseError):
-                log.warning("%s: cannot show the cursor: %s", self._keys.partition, reply)
-
     async def _make_ahead(self) -> None:
         """Today's partitions and those of the next days and months, once a day by this host's clock."""
         today = self._clock() // DAY
         if today != self._day_ahead:
             await self._database.make_partitions(ahead(today))
             self._day_ahead = today
-
-    async def _ends_before(self) -> dict[str, str]:
-        """Streams that end before their cursor, and where to go on: Redis lost its end, or all, and its clock may
-        have been set back. What lies below the cursor would never be read; what is read twice is known by its key."""
-        replies = await self._wire.call(*(("XINFO", "STREAM", stream) for stream in self._kinds))
-        behind: dict[str, str] = {}
-        for stream, reply in zip(self._kinds, replies, strict=True):
-            flat = check(reply)
-            end = stream_id(dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"])
-            if end < stream_id(self._stored[stream].id.encode()):
-                behind[stream] = f"{max(0, end[0] - REREAD_MS)}-0"
-        return behind
-
-    async def _check_floor(self) -> None:
-        """Tells when entries that are not stored were trimmed away: they are lost to Postgres."""
-        floors = check((await self._wire.call(("HMGET", self._keys.floor, *self._kinds)))[0])
-        for stream, floor in zip(self._kinds, floors, strict=True):
-            at = self._stored[stream].id.encode()
-            if floor and stream_id(floor) > stream_id(at):
-                self._progress.error(
-                    self._keys.partition, f"{stream} was trimmed to {floor.decode()} before it was stored"
-                )
 
 
 def ahead(today: int) -> set[Partition]:
@@ -258,14 +199,3 @@ def ahead(today: int) -> set[Partition]:
     months = [(today + 28 * step) * DAY for step in range(DAYS_AHEAD + 2)]
     daily = {Partition(parent, day) for parent in DAILY for day in days}
     return daily | {Partition(parent, month) for parent in MONTHLY for month in months}
-
-
-def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
-    """XREAD's reply: the entries of each stream that had any."""
-    return [
-        (
-            stream.decode(),
-            [Entry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries],
-        )
-        for stream, entries in reply or ()
-    ]

@@ -1,0 +1,111 @@
+"""The streams of one partition as `store` reads them, and what Redis shows of how far it is. Knows no Postgres.
+
+The groups it moves deliver nothing: people see the lag in them, and the trimmer what may be cut.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import redis.exceptions
+
+from pipeline.redis_ready import wait_ready
+from pipeline.steps import Command, Entry, stream_id
+from pipeline.streams import READERS, Keys
+from pipeline.wire import Reply, Wire, check
+from store.batch import STAGE, Batch, Cursor
+
+BLOCK_MS = 500
+REREAD_MS = 60_000
+"""How much of a stream that ends before its cursor is read again: what came since its Redis began anew."""
+
+log = logging.getLogger(__name__)
+
+
+class Source:
+    """One connection to Redis; `streams` are those that store reads. Not for use by two tasks at once."""
+
+    def __init__(self, keys: Keys, wire: Wire) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._kinds = {keys.stream(kind): kind for kind, readers in READERS.items() if STAGE in readers}
+        self._read_to: dict[str, str] = {}
+        self._groups: dict[str, Command] = {}
+        self._busy_streams = 1
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self._kinds)
+
+    async def prepare(self) -> None:
+        """Waits until the server may be written to, and makes the groups."""
+        await wait_ready(self._wire, self._keys.namespace)
+        create = [("XGROUP", "CREATE", stream, STAGE, "0", "MKSTREAM") for stream in self._kinds]
+        for reply in await self._wire.call(*create):
+            if isinstance(reply, redis.exceptions.ResponseError) and "BUSYGROUP" not in str(reply):
+                check(reply)
+
+    def begin(self, stored: Mapping[str, Cursor]) -> None:
+        """Reads on from the cursors. They are shown as they are: after a restored backup of Postgres the groups stand
+        ahead of them, and what lies between must not be trimmed."""
+        self._read_to = {stream: cursor.id for stream, cursor in stored.items()}
+        for stream, cursor in stored.items():
+            self.show(stream, cursor)
+
+    async def read(self, batch: Batch, most: int, *, block: bool) -> None:
+        """Adds to the batch what has come, about `most` entries; with `block` it waits a moment for the first."""
+        count = max(1, most // self._busy_streams)
+        groups, self._groups = list(self._groups.values()), {}
+        wait: Command = ("BLOCK", BLOCK_MS) if block else ()
+        read: Command = ("XREAD", "COUNT", count, *wait, "STREAMS", *self._read_to, *self._read_to.values())
+        *moved, found = await self._wire.call(*groups, read, block=BLOCK_MS / 1000)
+        self._note(moved)
+        for stream, entries in _found(check(found)):
+            batch.take(self._kinds[stream], stream, self._read_to[stream], entries)
+            self._read_to[stream] = entries[-1].id.decode()
+        self._busy_streams = max(1, len(found or ()))
+
+    def show(self, stream: str, cursor: Cursor) -> None:
+        """The stream is stored so far; Redis hears of it with the next read, or `tell`."""
+        self._groups[stream] = ("XGROUP", "SETID", stream, STAGE, cursor.id, "ENTRIESREAD", cursor.entries)
+
+    async def tell(self) -> None:
+        """Shows the cursors now: no read follows."""
+        self._note(await self._wire.call(*self._groups.values()))
+
+    async def ends_before(self, stored: Mapping[str, Cursor]) -> dict[str, str]:
+        """Streams that end before their cursor, and where to go on: Redis lost its end, or all, and its clock may
+        have been set back. What lies below the cursor would never be read; what is read twice is known by its key."""
+        replies = await self._wire.call(*(("XINFO", "STREAM", stream) for stream in self._kinds))
+        behind: dict[str, str] = {}
+        for stream, reply in zip(self._kinds, replies, strict=True):
+            flat = check(reply)
+            end = stream_id(dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"])
+            if end < stream_id(stored[stream].id.encode()):
+                behind[stream] = f"{max(0, end[0] - REREAD_MS)}-0"
+        return behind
+
+    async def trimmed(self, stored: Mapping[str, Cursor]) -> dict[str, str]:
+        """Streams that were cut above their cursor, and up to where: what is gone is lost to Postgres."""
+        floors = check((await self._wire.call(("HMGET", self._keys.floor, *self._kinds)))[0])
+        return {
+            stream: floor.decode()
+            for stream, floor in zip(self._kinds, floors, strict=True)
+            if floor and stream_id(floor) > stream_id(stored[stream].id.encode())
+        }
+
+    def _note(self, replies: Sequence[Reply]) -> None:
+        """The groups only show how far store is: one that is gone (a flushed Redis) is not worth stopping for."""
+        for reply in replies:
+            if isinstance(reply, redis.exceptions.ResponseError):
+                log.warning("%s: cannot show the cursor: %s", self._keys.partition, reply)
+
+
+def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
+    """XREAD's reply: the entries of each stream that had any."""
+    return [
+        (
+            stream.decode(),
+            [Entry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries],
+        )
+        for stream, entries in reply or ()
+    ]
