@@ -82,15 +82,17 @@ class Side:
 class Book:
     """Both sides and where they stand: `sequence`, `time` (ns) of the last change, where the venue tells them.
 
-    `sound`: nothing speaks against the levels being right at `sequence`; another chain may go on from them."""
+    `sound`: nothing speaks against the levels being right at `sequence`; another chain may go on from them.
+    `cut`: a channel of small snapshots told it, no change can be put on it."""
 
-    __slots__ = ("asks", "bids", "sequence", "sound", "time")
+    __slots__ = ("asks", "bids", "cut", "sequence", "sound", "time")
 
     def __init__(self) -> None:
         self.bids, self.asks = Side(bid=True), Side(bid=False)
         self.sequence: int | None = None
         self.time: int | None = None
         self.sound = True
+        self.cut = False
 
     @classmethod
     def of(cls, snapshot: BookUpdate, most: int, partial: bool) -> "Book":
@@ -102,6 +104,7 @@ class Book:
                 side.close_off()
             side.cut(most, partial)
         book.sequence, book.time = snapshot.last, snapshot.time
+        book.cut = snapshot.cut is not None
         return book
 
     def apply(self, update: BookUpdate, most: int, partial: bool) -> int:
@@ -135,5 +138,5 @@ class Book:
         """A book of its own with the same levels."""
         other = Book()
         other.bids, other.asks = self.bids.copy(), self.asks.copy()
-        other.sequence, other.time, other.sound = self.sequence, self.time, self.sound
+        other.sequence, other.time, other.sound, other.cut = self.sequence, self.time, self.sound, self.cut
         return other

@@ -14,6 +14,8 @@ WAITING = "waiting"
 MOST_HELD = 1000
 MOST_HELD_LEVELS = 10_000
 """Of changes held for a chain without a book: 100 s of a venue that pushes each 100 ms, about 250 kB."""
+LATER = 1_000_000_000
+"""A change of a lower number, yet later than the book by so much (ns), is not an old one: the numbers began anew."""
 
 
 class Chain:
@@ -22,7 +24,8 @@ class Chain:
     `born` orders the chains of an instrument by their beginning. `alive` is the host time (ns) of the last
     frame of any sort on the connection. `fresh` is whether `book` came from elsewhere and
     no change was applied to it yet. `renewing`: a live chain holds its changes too, for the snapshot that is on its
-    way. `crossed` is the stream's age at which the book became crossed.
+    way. `crossed` is the stream's age at which the book became crossed. `owing`: a change of the full channel came, but
+    no full book yet that it could be put on.
     """
 
     def __init__(self, connection: str, born: int) -> None:
@@ -32,6 +35,7 @@ class Chain:
         self.book: Book | None = None
         self.fresh = True
         self.renewing = False
+        self.owing = False
         self.held: deque[BookUpdate] = deque()
         self.held_levels = 0
         self.crossed: int | None = None
@@ -42,16 +46,37 @@ class Chain:
         """Whether `book` is what the venue has, as far as this connection has told."""
         return self.reason is None
 
+    @property
+    def cut(self) -> bool:
+        """Whether small snapshots are all that was had so far (OKX `books5`, Binance `depth20`)."""
+        return self.book is not None and self.book.cut
+
+    @property
+    def whole(self) -> bool:
+        """Whether a full book was had, still right or not: small snapshots are not looked at any more."""
+        return self.book is not None and not self.book.cut
+
+    @property
+    def sequence(self) -> int | None:
+        """The number at which the chain stands."""
+        return None if self.book is None else self.book.sequence
+
+    @property
+    def waits(self) -> bool:
+        """Whether a full book from elsewhere is of use. Not where nothing tells what would change in it."""
+        return self.owing if self.cut else not self.live or self.renewing
+
     def take(self, update: BookUpdate, rule: BookRule, now: int) -> int:
         """One update of the connection; gives the best rank that changed."""
         if update.snapshot:
-            return self._replace(update, rule, now)
+            return UNTOUCHED if update.cut is not None and self.whole else self._replace(update, rule, now)
+        self.owing = self.owing or not self.whole
         if self.reason == WAITING and not rule.by_request:
             # The snapshot that comes by itself would have come before any change.
             self.reason = "gap"
-        if self.reason is not None or self.renewing:
+        if self.reason is not None or self.renewing or self.cut:
             self._hold(update, rule)
-        return self._follow(update, rule, now) if self.reason is None else UNTOUCHED
+        return self._follow(update, rule, now) if self.live and self.whole else UNTOUCHED
 
     def meets(self, book: Book, rule: BookRule) -> bool:
         """Whether the changes held so far link to another chain's book."""
@@ -93,7 +118,7 @@ class Chain:
 
     def renew(self, renewing: bool) -> None:
         """Holds changes of a live chain for a snapshot to come, or no longer."""
-        if renewing != self.renewing:
+        if renewing != self.renewing and not self.cut:
             self.renewing = renewing
             if self.live:
                 self._forget()
@@ -106,19 +131,20 @@ class Chain:
     def _begin(self, book: Book, now: int) -> None:
         self.book, self.reason, self.fresh = book, None, True
         self.crossed = now if book.crossed else None
-        self.renewing = False
-        self._forget()
+        if not book.cut:
+            self.renewing = self.owing = False
+            self._forget()
 
     def _follow(self, update: BookUpdate, rule: BookRule, now: int) -> int:
         book = self.book
         assert book is not None
         verdict = rule.link(book.sequence, self.fresh, update)
-        if verdict == "skip":
+        if verdict == "skip" and not _anew(update, book.sequence, book.time):
             if book.time is None and update.last is not None and update.last == book.sequence:
                 # A snapshot without a time of its own (Binance) stands at this change.
                 book.time = update.time
             return UNTOUCHED
-        if verdict == "gap":
+        if verdict != "apply":
             self.fail("gap")
             self._forget()
             self._hold(update, rule)
@@ -141,8 +167,11 @@ class Chain:
         """Keeps a change for the book to come; those held are always one unbroken run."""
         if not (rule.by_request or rule.shared):
             return
-        if self.held and rule.link(self.held[-1].last, False, update) == "gap":
-            self._forget()
+        if self.held:
+            last = self.held[-1]
+            verdict = rule.link(last.last, False, update)
+            if verdict == "gap" or (verdict == "skip" and _anew(update, last.last, last.time)):
+                self._forget()
         self.held.append(update)
         self.held_levels += _count(update)
         while len(self.held) > MOST_HELD or self.held_levels > MOST_HELD_LEVELS:
@@ -158,8 +187,8 @@ class Chain:
         if base.sequence is None:
             return None
         if not self.held:
-            behind = self.live and self.book is not None and _older(base.sequence, self.book.sequence)
-            return None if behind else (0, False)
+            # A snapshot may be from before what was told already; then nothing held would bring it up to date.
+            return None if self.whole and _older(base.sequence, self.sequence) else (0, False)
         for position, update in enumerate(self.held):
             if update.last == base.sequence:
                 return position + 1, True
@@ -172,6 +201,10 @@ class Chain:
 
 def _older(one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and one < other
+
+
+def _anew(update: BookUpdate, sequence: int | None, time: int | None) -> bool:
+    return _older(update.last, sequence) and update.time is not None and time is not None and update.time > time + LATER
 
 
 def _count(update: BookUpdate) -> int:

@@ -75,10 +75,10 @@ class Chains:
 
     def answer(self, snapshot: BookUpdate, now: int) -> None:
         """A snapshot by REST: for all that wait for one; kept a while where there is no chain yet."""
-        if not self.every:
+        if all(chain.cut and not chain.owing for chain in self.every.values()):
             self.kept = (now, snapshot)
         for chain in self.every.values():
-            if not chain.live or chain.renewing:
+            if chain.waits:
                 chain.join(Book.of(snapshot, self.rule.levels, self.rule.partial), self.rule, now)
         self.choose(now)
 
@@ -91,7 +91,7 @@ class Chains:
         self.active, self.cause = None, cause
         donor = self.donor if chain.live else None
         for other in self.every.values():
-            if donor is not None and not other.live and not other.held:
+            if donor is not None and not other.live and not other.held and not other.cut:
                 other.join(donor.copy(), self.rule, now)
         self.choose(now)
         return True
@@ -109,7 +109,7 @@ class Chains:
     def choose(self, now: int) -> None:
         """Joins what can be joined and decides which chain is shown."""
         for chain in self.every.values():
-            if not chain.live and chain.held:
+            if chain.held and (chain.owing or not chain.live):
                 donor = self.donor
                 if donor is not None and chain.meets(donor, self.rule):
                     chain.join(donor.copy(), self.rule, now)
@@ -128,7 +128,7 @@ class Chains:
         chain = self.shown
         if chain is None or not chain.live or chain.book is None or chain.book is self.book:
             return None
-        numbered = self.rule.shared and chain.connection != self.shown_on
+        numbered = self.rule.shared and not (chain.book.cut and chain.connection == self.shown_on)
         self.book, self.shown_on, self.cause = chain.book, chain.connection, None
         return chain.book, numbered
 
@@ -140,6 +140,8 @@ class Chains:
         if not chain.live or chain.book is None:
             reason = chain.reason if chain.reason not in (WAITING, None) else self.cause or "first"
             return self._by(chain, reason, self._grace(chain))
+        if chain.cut:
+            return self._by(chain, "first" if self.rule.by_request else "gap") if chain.owing else None
         if chain.crossed is not None and now - chain.crossed > CROSSED_FOR:
             return self._by(chain, "crossed")
         known = chain.book.known()
@@ -149,9 +151,11 @@ class Chains:
 
     @property
     def donor(self) -> Book | None:
-        """The book from which another chain may go on: right where it stands, in numbers all connections share."""
+        """The full book from which another chain may go on: right where it stands, in numbers all connections share."""
         book = self.book
-        return book if self.rule.shared and book is not None and book.sound and book.sequence is not None else None
+        if not self.rule.shared or book is None or book.cut or not book.sound or book.sequence is None:
+            return None
+        return book
 
     def _by(self, chain: Chain, reason: str, grace: int = 0) -> Need:
         if self.rule.by_request:
@@ -175,21 +179,24 @@ class Chains:
 
     def _use_kept(self, chain: Chain, now: int) -> None:
         """A snapshot that came first serves the first change that links to it; one that does not link never will."""
-        if self.kept is None or chain.live or not chain.held:
+        if self.kept is None or not chain.waits or not chain.held:
             return
         (at, snapshot), self.kept = self.kept, None
         if now - at <= KEPT_FOR:
             chain.join(Book.of(snapshot, self.rule.levels, self.rule.partial), self.rule, now)
 
     def _better(self, chain: Chain, best: Chain) -> bool:
-        """Whether `chain` is to be shown rather than `best`: when it alone is live, or valid and not older."""
+        """Whether `chain` is to be shown rather than `best`: when it alone is live, or valid and not older. A full book
+        is not given up for small snapshots, not while it is broken either: it would never be wanted anew."""
+        if chain.cut and best.whole and (best.live or best is self.shown):
+            return False
         if chain.live != best.live:
             return chain.live
         if not chain.live:
             return self.shown is None and chain.born > best.born
         if self._flaw(chain) is not None or not self._not_older(chain, best):
             return False
-        return self._flaw(best) is not None or chain.born > best.born
+        return self._flaw(best) is not None or (chain.whole and best.cut) or chain.born > best.born
 
     def _not_older(self, chain: Chain, best: Chain) -> bool:
         one, other = chain.book, best.book

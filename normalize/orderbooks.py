@@ -34,7 +34,8 @@ class InstrumentBook:
     """See the methods. `received` is the host's time (ns) of a frame; durations go by how far it advances, so that a
     host's clock that steps back shortens none: `now` is that age.
 
-    Saved between any two calls it goes on to the same outcomes."""
+    `turned`: whether the book is valid, and since when it is so or not. Saved between any two calls it goes on to the
+    same outcomes."""
 
     def __init__(self, instrument: Instrument, rule: BookRule) -> None:
         self.instrument = instrument
@@ -46,6 +47,7 @@ class InstrumentBook:
         self.offset = 0
         self.last_message: int | None = None
         self.invalid = 0
+        self.turned: tuple[bool, int] | None = None
         self._sizes = Sizes(instrument)
         self._faces: list[Face] = []
 
@@ -132,6 +134,15 @@ class InstrumentBook:
         self.asking.doubt(self.now)
         return self._end(received)
 
+    def end(self) -> Outcome:
+        """The stream ends: a change that was held back for the interval is shown. The grid has nothing more to show:
+        nobody knows whether the book stood so at its next point."""
+        face = None
+        if self.received is not None:
+            at = self.received + self.offset
+            face = self.output.change(self.chains.book, self.chains.flaw, at, self.now, last=True)
+        return NOTHING if face is None or self.received is None else Outcome((self._record(face, self.received),), {})
+
     def saved(self) -> bytes:
         """All that it remembers. The same history gives the same bytes."""
         return saving.save(self)
@@ -149,6 +160,7 @@ class InstrumentBook:
             "connection": self.chains.active,
             "valid": flaw is None,
             "reason": flaw,
+            "since": None if self.turned is None else self.turned[1],
             "sequence": None if book is None else book.sequence,
             "last_message": self.last_message,
             "resyncs": self.asking.resyncs,
@@ -173,6 +185,8 @@ class InstrumentBook:
         if (turned := chains.turn()) is not None:
             self.output.turn(turned[0], numbered=turned[1])
         flaw, valid = chains.flaw, self.output.valid
+        if self.turned is None or self.turned[0] != (flaw is None):
+            self.turned = (flaw is None, received)
         face = self.output.change(chains.book, flaw, received + self.offset, self.now)
         if face is not None:
             self._faces.append(face)

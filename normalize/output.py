@@ -32,7 +32,8 @@ class Output(msgspec.Struct):
     `bids`, `asks`, `sequence`, `time`, `reason` are as last shown, `valid` null before anything was; `shown` is the
     stream's age at the last change shown. `changed`: something within `depth` may differ from what was shown;
     `afresh`: it is to be shown even if not. `floor`: the chain that is shown now stands behind what was shown, nothing
-    is shown of it below this sequence. `next` is the next time of the grid, `minute` a full one that waits for proof
+    is shown of it below this sequence, unless it is later than `latest`, the time that the one shown last has at most.
+    `next` is the next time of the grid, `minute` a full one that waits for proof
     that the connection lived at it, `marked` what the grid showed last.
     """
 
@@ -49,6 +50,7 @@ class Output(msgspec.Struct):
     changed: bool = False
     afresh: bool = False
     floor: int | None = None
+    latest: int | None = None
     next: int | None = None
     minute: int | None = None
     marked: tuple[bool, tuple[Level, ...], tuple[Level, ...]] | None = None
@@ -63,22 +65,27 @@ class Output(msgspec.Struct):
     def turn(self, book: Book, *, numbered: bool) -> None:
         """Another chain's book is shown from here on. `numbered`: its numbers can be compared with those shown."""
         self.changed, self.minute = True, None
-        behind = numbered and book.sequence is not None and self.sequence is not None and book.sequence < self.sequence
-        self.floor = self.sequence if behind else None
+        behind = book.sequence is not None and self.sequence is not None and book.sequence < self.sequence
+        if numbered:
+            self.floor = self.sequence if behind else None
+        elif not book.cut:
+            # The next of many small snapshots says nothing new of the numbers.
+            self.floor = None
 
     def forget(self) -> None:
         """What was shown is to be shown anew: facts of the instrument changed."""
         self.changed = self.afresh = True
         self.marked = None
 
-    def change(self, book: Book | None, reason: str | None, at: int, now: int) -> Face | None:
-        """What is to be shown after a frame. `reason`: why the book is not valid; `at`: the exchange's time."""
+    def change(self, book: Book | None, reason: str | None, at: int, now: int, *, last: bool = False) -> Face | None:
+        """What is to be shown after a frame. `reason`: why the book is not valid; `at`: the exchange's time; `last`:
+        nothing comes any more, what was held back for the interval is shown."""
         if book is None or (self.valid is None and reason is not None):
             return None
         turned = self.valid is None or self.valid != (reason is None)
-        if not turned and not (self.changed and self._may(now)):
+        if not turned and not (self.changed and (last or self._may(now))):
             return None
-        if self._behind(book):
+        if self._behind(book, at):
             # That it is not valid is said at once, of what was shown last.
             return self._again(reason, at) if turned and reason is not None else None
         face = self._face(book, reason)
@@ -106,7 +113,7 @@ class Output(msgspec.Struct):
         elif at >= self.next:
             self._pass(book, at, faces)
         if self.minute is not None and alive is not None and alive >= self.minute:
-            if not self._behind(book):
+            if not self._behind(book, at):
                 faces.append(self._mark(self._face(book, self.reason), self.minute, at))
             self.minute = None
         return faces
@@ -115,7 +122,7 @@ class Output(msgspec.Struct):
         assert self.next is not None
         mark, self.next = self.next, self._following(at)
         done = None
-        if not self._behind(book):
+        if not self._behind(book, at):
             face = self._face(book, self.reason)
             if self.marked != (self.reason is None, face.bids, face.asks):
                 faces.append(self._mark(face, mark, at))
@@ -134,15 +141,16 @@ class Output(msgspec.Struct):
 
     def _show(self, face: Face, at: int) -> Face:
         self.bids, self.asks, self.sequence = face.bids, face.asks, face.sequence
-        self.time = self.time if face.time is None else min(face.time, at + AHEAD)
+        self.latest = at + AHEAD if face.time is None else min(face.time, at + AHEAD)
+        self.time = self.time if face.time is None else self.latest
         self.reason, self.valid = face.reason, face.reason is None
         self.changed = self.afresh = False
         return face
 
     def _again(self, reason: str, at: int) -> Face:
-        changed = self.changed
+        changed, latest = self.changed, self.latest
         face = self._show(Face(self.bids, self.asks, self.sequence, self.time, reason), at)
-        self.changed = changed
+        self.changed, self.latest = changed, latest
         return face
 
     def _face(self, book: Book, reason: str | None) -> Face:
@@ -153,12 +161,16 @@ class Output(msgspec.Struct):
     def _may(self, now: int) -> bool:
         return self.shown is None or now - self.shown >= self.interval
 
-    def _behind(self, book: Book) -> bool:
+    def _behind(self, book: Book, at: int) -> bool:
+        if self.time is not None and self.time > at + AHEAD:
+            # Not the book but the stream went back: an earlier recording follows a later one.
+            self.time = self.floor = self.latest = None
         if book.time is not None and self.time is not None and book.time < self.time:
             return True
         if self.floor is None:
             return False
-        newer = book.time is not None and self.time is not None and book.time > self.time
+        latest = self.time if self.latest is None else self.latest
+        newer = book.time is not None and latest is not None and book.time > latest
         if newer or book.sequence is None or book.sequence >= self.floor:
             self.floor = None
         return self.floor is not None

@@ -1,6 +1,7 @@
 """An order book as bytes and back: what is saved beside the raw entry it stands at. Pure.
 
-Versioned: what another version of the program saved is refused, never half understood.
+Versioned: what another version of the program saved is refused, never half understood. Fields with a default came
+later within the version: bytes without them are those of a book that had no use for them.
 """
 
 from decimal import Decimal
@@ -34,6 +35,7 @@ class SavedUpdate(msgspec.Struct, frozen=True, array_like=True):
     time: int | None
     checksum: int | None
     asked: int | None
+    cut: int | None = None
 
 
 class SavedBook(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +48,7 @@ class SavedBook(msgspec.Struct, frozen=True, array_like=True):
     sequence: int | None
     time: int | None
     sound: bool
+    cut: bool = False
 
 
 class SavedChain(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +64,7 @@ class SavedChain(msgspec.Struct, frozen=True, array_like=True):
     held: tuple[SavedUpdate, ...]
     crossed: int | None
     alive: int | None
+    owing: bool = False
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -82,6 +86,7 @@ class Saved(msgspec.Struct, frozen=True):
     offset: int
     last_message: int | None
     invalid: int
+    turned: tuple[bool, int] | None = None
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -114,6 +119,7 @@ def save(book: "InstrumentBook") -> bytes:
             offset=book.offset,
             last_message=book.last_message,
             invalid=book.invalid,
+            turned=book.turned,
         )
     )
 
@@ -129,7 +135,7 @@ def restore(kind: "type[InstrumentBook]", data: bytes, rule: BookRule) -> "Instr
     book = kind(saved.instrument, rule)
     book.output, book.asking = saved.output, saved.asking
     book.now, book.received, book.offset = saved.now, saved.received, saved.offset
-    book.last_message, book.invalid = saved.last_message, saved.invalid
+    book.last_message, book.invalid, book.turned = saved.last_message, saved.invalid, saved.turned
     chains = book.chains
     chains.depth = saved.output.depth
     chains.book = _book_of(saved.book)
@@ -150,6 +156,7 @@ def _update(update: BookUpdate) -> SavedUpdate:
         update.time,
         update.checksum,
         update.asked,
+        update.cut,
     )
 
 
@@ -162,14 +169,16 @@ def _book(book: Book | None) -> SavedBook | None:
         return None
     bids, asks = book.bids, book.asks
     bounds = [None if side.bound is None else str(side.bound) for side in (bids, asks)]
-    return SavedBook(tuple(bids.levels), tuple(asks.levels), bounds[0], bounds[1], book.sequence, book.time, book.sound)
+    return SavedBook(
+        tuple(bids.levels), tuple(asks.levels), bounds[0], bounds[1], book.sequence, book.time, book.sound, book.cut
+    )
 
 
 def _book_of(saved: SavedBook | None) -> Book | None:
     if saved is None:
         return None
     book = Book()
-    book.sequence, book.time, book.sound = saved.sequence, saved.time, saved.sound
+    book.sequence, book.time, book.sound, book.cut = saved.sequence, saved.time, saved.sound, saved.cut
     _side_of(book.bids, saved.bids, saved.bids_bound)
     _side_of(book.asks, saved.asks, saved.asks_bound)
     return book
@@ -192,6 +201,7 @@ def _chain(chain: Chain, shown: Book | None) -> SavedChain:
         tuple(_update(update) for update in chain.held),
         chain.crossed,
         chain.alive,
+        chain.owing,
     )
 
 
@@ -200,5 +210,5 @@ def _chain_of(saved: SavedChain, shown: Book | None, instrument: Instrument) -> 
     chain.book = shown if saved.shown else _book_of(saved.book)
     chain.reason, chain.fresh, chain.renewing = saved.reason, saved.fresh, saved.renewing
     chain.hold(_update_of(update, instrument) for update in saved.held)
-    chain.crossed, chain.alive = saved.crossed, saved.alive
+    chain.crossed, chain.alive, chain.owing = saved.crossed, saved.alive, saved.owing
     return chain

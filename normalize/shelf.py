@@ -142,6 +142,10 @@ class Shelf:
         self._take_back(name)
         self._demands.forget(name)
 
+    def finish(self) -> None:
+        """The stream ends (replay): what was held back is shown."""
+        self._each(lambda book: book.end())
+
     def save(self, step: Step) -> None:
         """See Stage."""
         self._demands.save(step)

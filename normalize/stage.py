@@ -104,13 +104,14 @@ class Normalize:
         self._forgets = False
 
     def finish(self, step: Step) -> None:
-        """The stream ends (replay): connections close, young holes become gaps, held trades go."""
+        """The stream ends (replay): connections close, young holes become gaps, held trades and books go."""
         self._outlet.turn(step, self._state, b"")
         stream = self._state.stream
         received = stream.received or 0
         self._trades.covered(self._state.evidence.close_all("end"), received)
         self._trades.give_up(received)
         self._trades.look_after(stream.now + DAY, received)
+        self._shelf.finish()
 
     @property
     def last_data(self) -> int | None:
@@ -246,6 +247,7 @@ class Normalize:
             self._shelf.know(self._state.instruments[instrument.instrument])
         if self._forgets:
             for name in self._state.catalogue.gone(received):
+                self._trades.ended(name, received)
                 self._state.forget(name)
                 self._shelf.forget(name)
                 self._outlet.forget(name)

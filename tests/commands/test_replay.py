@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import cli
 from pipeline.frames import Frame, to_line
-from tests.normalize.playing import SECOND, T0, A, B, clock, closed, data, fill, opened, subscription, trade
+from tests.normalize.playing import SECOND, T0, A, B, book, clock, closed, data, fill, opened, subscription, trade
 from tests.normalize.test_okx import SWAP
 from tests.normalize.test_stage import listing
 
@@ -179,6 +179,27 @@ def test_instrument_lists_may_come_later(tmp_path: Path) -> None:
     result = replay(file, listed, "--to", tmp_path / "two", "--json")
     assert (result.exit_code, summary(result)["trades"], summary(result)["instruments"]) == (0, 5, 1)
     assert {row["size"] for row in rows(tmp_path / "two", "trade")} == {"0.03"}
+
+
+def test_the_last_change_of_a_book_is_shown_at_the_end_but_not_at_an_open_one(tmp_path: Path) -> None:
+    frames = [book(0, 10, bids="100@1", asks="101@1"), book(0.05, 11, 10, "100@2")]
+    file = record(tmp_path / "okx.jsonl", frames)
+    for name, option in (("open", ["--open-end"]), ("ended", [])):
+        assert replay(file, "--to", tmp_path / name, *option).exit_code == 0
+    left, ended = (rows(tmp_path / name, "orderbook") for name in ("open", "ended"))
+    assert [row["bids"] for row in left] == [[["100", "1"]]]
+    assert ended[: len(left)] == left
+    assert [(row["bids"], row.get("snapshot_time")) for row in ended[len(left) :]] == [([["100", "2"]], None)]
+    assert ended[-1]["received"] == frames[-1].ts
+
+
+def test_books_of_an_earlier_recording_are_shown_too(tmp_path: Path) -> None:
+    record(tmp_path / "1.jsonl", [book(7200, 10, bids="100@1", asks="101@1")])
+    record(tmp_path / "2.jsonl", [book(0, 5, bids="90@1", asks="91@1")])
+    out = tmp_path.parent / f"{tmp_path.name}-out"
+    replay(tmp_path, "--to", out)
+    shown = rows(out, "orderbook")
+    assert [(row["bids"][0][0], row.get("reason")) for row in shown] == [("100", None), ("100", "closed"), ("90", None)]
 
 
 def test_recorded_settings_are_kept_unless_others_are_asked_for(tmp_path: Path) -> None:

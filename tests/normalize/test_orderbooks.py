@@ -619,6 +619,20 @@ def test_without_times_the_numbers_keep_what_is_shown_from_going_back() -> None:
     assert play.shown() == [(10, None), (14, None), (14, None)]
 
 
+def test_a_time_older_than_a_snapshot_without_one_does_not_make_a_book_newer() -> None:
+    """The snapshot's own time is not known: that of an earlier record says nothing about it."""
+    play = joined()
+    play.update(spot(11, 14, "98@1", time=ns(1)), 1)
+    play.opened(1.02, B)
+    play.update(spot(15, 16, "97@1", time=ns(2)), 1.05)
+    play.answer(snapshot(last=20, asked=1000), 1.2)
+    assert play.shown() == [(10, None), (14, None), (20, None)]
+    play.update(spot(25, 26, "96@1", time=ns(3)), 3, B)
+    assert (play.book.chains.active, play.shown()[-1]) == (A, (20, None))
+    play.update(spot(17, 24, "95@1", time=ns(2.5)), 3.1)
+    assert play.shown()[-1] == (26, None)
+
+
 def test_a_book_with_a_wrong_checksum_is_no_ground_to_go_on_from() -> None:
     play = begun()
     play.update(okx(10, 11, "98@1", checksum=7), 1)
@@ -772,6 +786,7 @@ def test_the_report() -> None:
         "connection": A,
         "valid": True,
         "reason": None,
+        "since": ns(0),
         "sequence": 10,
         "last_message": ns(0),
         "resyncs": 0,
@@ -780,6 +795,89 @@ def test_the_report() -> None:
         "chains": 1,
         "levels": [2, 2],
     }
+
+
+def test_the_report_says_since_when_a_book_is_valid_or_not() -> None:
+    play = begun()
+    play.update(okx(10, 11, "98@1"), 1)
+    assert play.book.report()["since"] == ns(0)
+    play.update(okx(14, 15), 2)
+    play.update(okx(15, 16), 3)
+    assert (play.book.report()["valid"], play.book.report()["since"]) == (False, ns(2))
+    play.update(snapshot(previous=-1, last=20), 4)
+    play.clock(5)
+    assert (play.book.report()["valid"], play.book.report()["since"]) == (True, ns(4))
+
+
+def test_at_the_end_a_change_held_back_is_shown_and_no_point_of_the_grid_made_up() -> None:
+    play = begun()
+    play.update(okx(10, 11, "99@2"), 0.05)
+    assert play.shown() == [(10, None)]
+    for _ in range(2):
+        play.keep(play.book.end())
+        assert play.shown() == [(10, None), (11, None)]
+    assert (play.last.received, play.last.snapshot_time, len(play.records)) == (ns(0.05), None, 2)
+
+
+def test_at_the_end_nothing_is_shown_that_is_not_new_or_was_never_valid() -> None:
+    play = begun()
+    play.update(okx(10, 11, "99@2"), 0.05)
+    play.update(okx(11, 12, "99@1"), 0.06)
+    assert play.keep(play.book.end()).records == ()
+    play.update(okx(14, 15), 0.07)
+    assert play.last.reason == "gap"
+    assert play.keep(play.book.end()).records == ()
+    assert Play(Okx()).book.end().records == ()
+    waiting = Play(Binance())
+    waiting.update(spot(1, 2, "99@2"), 0)
+    assert waiting.book.end().records == ()
+
+
+def test_a_stale_snapshot_does_not_heal_a_book_that_was_further_already() -> None:
+    play = joined()
+    play.update(spot(11, 20, "98@1"), 1)
+    play.lost(2)
+    play.clock(4)
+    play.answer(snapshot(last=15, asked=1000), 4.5)
+    assert play.shown()[-1] == (20, "lost")
+    play.answer(snapshot("100@7", last=20, asked=1000), 5)
+    assert (play.shown()[-1], texts(play.last.bids)) == ((20, None), "100@7")
+
+
+def test_of_two_stale_snapshots_none_is_shown() -> None:
+    play = joined()
+    play.update(spot(11, 20, "98@1"), 1)
+    play.lost(2, "writer")
+    play.opened(3, B)
+    play.answer(snapshot(last=15, asked=1000), 4)
+    play.lost(5)
+    play.answer(snapshot(last=17, asked=1000), 6)
+    assert play.shown()[-1] == (20, "writer")
+    play.update(spot(18, 22, "97@1"), 7, B)
+    assert play.shown()[-1] == (22, None)
+
+
+def test_numbers_that_begin_anew_unsaid_do_not_freeze_the_book() -> None:
+    """A symbol of Binance that was listed anew: its changes are not old ones, though their numbers are lower."""
+    play = joined()
+    play.update(spot(11, 12, "98@1", time=ns(1)), 1)
+    play.update(spot(9, 10, "97@1", time=ns(0.9)), 1.1)
+    assert play.last.valid
+    play.update(spot(1, 2, "50@1", time=ns(60)), 60)
+    assert play.shown()[-1] == (12, "gap")
+    play.answer(snapshot("50@1", "51@1", last=2, asked=1000), 61)
+    play.update(spot(3, 4, "49@1", time=ns(62)), 62)
+    assert (play.last.valid, play.last.sequence, texts(play.last.bids)) == (True, 4, "50@1 49@1")
+
+
+def test_a_recording_of_an_earlier_day_shows_its_books() -> None:
+    play = begun()
+    play.lost(1, "writer")
+    play.update(snapshot("90@1", "91@1", previous=-1, last=5, time=ns(-86400)), -86400, B)
+    assert (play.last.valid, texts(play.last.bids)) == (True, "90@1")
+    play.update(okx(5, 6, "90@2", time=ns(-86399)), -86399, B)
+    play.update(okx(6, 7, "90@3", time=ns(-86399.5)), -86398, B)
+    assert play.shown()[-1] == (6, None)
 
 
 def test_what_another_version_saved_is_refused() -> None:
