@@ -11,7 +11,7 @@ from aggregate.instrument import Instrument
 from aggregate.saved import Header, SavedPartition, SavedWindow, window_field
 from aggregate.windows import Window
 from pipeline.errors import DecodeError
-from pipeline.records import Candle, Clock, Coverage, Gap, Trade
+from pipeline.records import ENDED, Candle, Clock, Coverage, Gap, Trade
 from pipeline.steps import Entry, Step, dead_letter
 from pipeline.streams import Keys
 
@@ -52,6 +52,7 @@ class Aggregate:
         self._newest_clock, self._received = counted.clock, counted.received
         self._candles, self._late = counted.candles, counted.late
         self._partition_changed = False
+        self._gone: list[str] = []
         headers = [_HEADER.decode(value) for field, value in saved.items() if field.startswith(b"i|")]
         for header in sorted(headers, key=lambda header: header.place):
             self._instruments[header.instrument] = Instrument(header, self._issue)
@@ -76,7 +77,10 @@ class Aggregate:
             self._bury(error, entry, step)
 
     def save(self, step: Step) -> None:
-        """Adds what changed: headers, windows, and the fields of windows that are gone."""
+        """Adds what changed: headers, windows, and the fields of what is gone."""
+        for field in self._gone:
+            step.save(field, None)
+        self._gone.clear()
         for name, instrument in self._instruments.items():
             if instrument.changed:
                 step.save(f"i|{name}", _ENCODER.encode(instrument.saved()))
@@ -129,6 +133,9 @@ class Aggregate:
 
     def _coverage(self, data: bytes) -> None:
         record = _COVERAGE.decode(data)
+        if record.cause == ENDED:
+            self._forget(record.instrument)
+            return
         instrument = self._instruments.get(record.instrument) or self._meet(record)
         if not instrument.coverage(record, self._newest_clock):
             self._rebuild(instrument, record.time, record.time)
@@ -140,7 +147,7 @@ class Aggregate:
 
     def _meet(self, record: Trade | Coverage) -> Instrument:
         header = Header(
-            place=len(self._instruments),
+            place=1 + max((known.header.place for known in self._instruments.values()), default=-1),
             exchange=record.exchange,
             market=record.market,
             symbol=record.symbol,
@@ -148,6 +155,18 @@ class Aggregate:
         )
         instrument = self._instruments[record.instrument] = Instrument(header, self._issue)
         return instrument
+
+    def _forget(self, name: str) -> None:
+        """The contract is no more: its last windows are written as they are."""
+        if (instrument := self._instruments.get(name)) is None:
+            return
+        instrument.finish(self._newest_clock, self._received)
+        windows = [window for frame in instrument.windows.frames for window in frame.windows.values()]
+        self._gone += [f"i|{name}"]
+        self._gone += [
+            window_field(name, window.frame.name, window.open) for window in (*windows, *instrument.windows.changed)
+        ]
+        del self._instruments[name]
 
     def _issue(self, record: Candle, newest: bool) -> None:
         assert self._step is not None

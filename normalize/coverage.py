@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from pipeline.frames import SubscriptionData
-from pipeline.records import CandleSettings
+from pipeline.records import ENDED, CandleSettings
 
 
 class Connection(msgspec.Struct):
@@ -137,6 +137,13 @@ class Evidence:
         self.changed_connections.update(self.connections)
         self.connections.clear()
         return changes
+
+    def ended(self, instrument: str, received: int) -> Change:
+        """The contract is no more."""
+        cover = self.covers.get(instrument)
+        if cover is None or cover.active is None:
+            return Change(instrument, "uncovered", ENDED, None, self.exchange_time(received))
+        return self._end(instrument, cover, ENDED)
 
     def _drop(self, name: str, instrument: str, cause: str) -> list[Change]:
         cover = self.covers.get(instrument)

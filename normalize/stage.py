@@ -247,6 +247,7 @@ class Normalize:
             self._shelf.know(self._state.instruments[instrument.instrument])
         if self._forgets:
             for name in self._state.catalogue.gone(received):
+                self._trades.ended(name, received)
                 self._state.forget(name)
                 self._shelf.forget(name)
                 self._outlet.forget(name)

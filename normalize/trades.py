@@ -68,8 +68,14 @@ class Trades:
             instrument = self._state.instruments.get(change.instrument)
             if instrument is None:
                 continue
-            candles = self._state.evidence.covers[change.instrument].candles or self._candles
+            cover = self._state.evidence.covers.get(change.instrument)
+            candles = (cover and cover.candles) or self._candles
             self._outlet.control("coverage", encode(ledger.coverage(instrument, change, candles, received)))
+
+    def ended(self, name: str, received: int) -> None:
+        """The contract is no more: aggregate need not keep it either."""
+        if name in self._state.continuity or name in self._state.evidence.covers:
+            self.covered([self._state.evidence.ended(name, received)], received)
 
     def _opened(self, connection: Connection, seen: Continuity) -> int:
         """The exchange's time at which the connection opened. While the difference of the clocks is not known, a host

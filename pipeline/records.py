@@ -22,6 +22,8 @@ DecimalText = Annotated[
 Market = Literal["spot", "perpetual", "future", "option"]
 Side = Literal["buy", "sell"]
 Quality = Literal["complete", "quiet", "partial", "repaired"]
+ENDED = "ended"
+"""The `cause` of an instrument's last coverage record."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -214,7 +216,8 @@ class Coverage(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Control record: from `time` on, this instrument's trades are seen (covered) or not.
 
     It begins with data, never with an acknowledgement. `connection` is the one whose frames prove
-    it from here on; `cause` is open, moved, settings, closed, silent, writer, unsubscribed ….
+    it from here on; `cause` is open, moved, settings, closed, silent, writer, unsubscribed …; `ended` (ENDED): the
+    contract is no more, whatever is kept of it may go.
     """
 
     state: Literal["covered", "uncovered"]

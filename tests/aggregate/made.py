@@ -58,8 +58,8 @@ def covered(
     return Coverage(**identity(instrument), time=at(seconds), received=at(seconds), state="covered", **given)
 
 
-def uncovered(seconds: float, instrument: str = "BTC-USDT") -> Coverage:
-    return Coverage(**identity(instrument), time=at(seconds), received=at(seconds), state="uncovered", cause="closed")
+def uncovered(seconds: float, instrument: str = "BTC-USDT", cause: str = "closed") -> Coverage:
+    return Coverage(**identity(instrument), time=at(seconds), received=at(seconds), state="uncovered", cause=cause)
 
 
 def gap(state: str, first: int, last: int, start: float, end: float, seconds: float, **more: Any) -> Gap:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from pipeline.records import Candle
+from pipeline.records import ENDED, Candle
 from tests.aggregate.made import (
     MS,
     START,
@@ -354,6 +354,34 @@ def test_state_is_small() -> None:
     player = played(*stream)
     assert 600 < len(player.saved) < 640
     assert player.stage.report()["windows"] == len(player.saved) - 2
+
+
+@pytest.mark.parametrize(("batch", "restore"), [(1, True), (1, False), (3, True), (100, False)])
+def test_a_contract_that_is_no_more_leaves_the_state_and_the_others_go_on(batch: int, restore: bool) -> None:
+    stream = [
+        *(covered(0, instrument=name) for name in ("A", "B", "C")),
+        *(trade(1, 1, instrument=name) for name in ("A", "B", "C")),
+        clock(5),
+        trade(2, 6, instrument="A"),
+        trade(2, 6, instrument="C"),
+        uncovered(7, "A", ENDED),
+        uncovered(7, "A", ENDED),
+        uncovered(7, "C", ENDED),
+        covered(8, instrument="D"),
+        covered(8, instrument="C"),
+        *(trade(9, 9, instrument=name) for name in ("D", "C", "B")),
+        clock(70),
+    ]
+    player = Player()
+    every = entries(stream)
+    for start in range(0, len(every), batch):
+        player.play(every[start : start + batch], restore=restore)
+    assert not any(field.endswith(b"|A") for field in player.saved)
+    assert {field for field in player.saved if field.startswith(b"i|")} == {b"i|B", b"i|C", b"i|D"}
+    assert player.stage.report()["instruments"] == 3
+    assert (at(6), "A") in [(candle.open_time, candle.instrument) for candle in player.candles("1s")]
+    whole = [candle.instrument for candle in player.candles("1m") if candle.received == at(70)]
+    assert whole == ["B", "D", "C"], "in the order in which they were met"
 
 
 def test_silence_found_out_late_takes_back_quiet_windows_no_longer_kept() -> None:

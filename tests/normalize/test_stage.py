@@ -183,6 +183,7 @@ def test_dated_contracts_leave_the_state_a_week_after_their_end() -> None:
     assert not any(b"261225" in field for field in after.state)
     assert any(b"BTC-USDT-SWAP" in field for field in after.state)
     contract = "BTC-USD-261225-90000-C"
+    assert (after.of("coverage")[-1]["cause"], after.of("coverage")[-1]["instrument"]) == ("ended", contract)
     assert all(contract in before.last[kind] for kind in ("trade", "instrument"))
     assert not any(contract in hashed for hashed in after.last.values())
     assert "BTC-USDT-SWAP" in after.last["instrument"]
