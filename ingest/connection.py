@@ -79,6 +79,9 @@ class Connection:
                     group.create_task(self._retire(older, session))
                 if not await self._outlived(session, stop):
                     session.leave("planned")
+                elif not session.ended.is_set() and not self._lasted(session):
+                    # An exchange that is about to close says so to each new connection, too.
+                    self._backoff.failed()
             for session in self.sessions:
                 group.create_task(session.close("stopped"))
 
@@ -159,15 +162,17 @@ class Connection:
             self.sessions.remove(session)
             self._past_frames += session.frames
             self._past_data = max(self._past_data, session.last_data or 0)
-        lasted = self._context.clock.now() - (session.opened or 0)
-        if session.dropped or (session.last_data is not None and lasted >= self._context.timing.stable):
+        if session.last_data is not None and self._lasted(session):
             self._backoff.succeeded()
-        else:
+        elif not session.dropped:
             self._backoff.failed()
         if session.dropped:
             log.info("%s ended: %s", session.name, reason)
         else:
             self._context.report(f"{session.name} ended: {reason}")
+
+    def _lasted(self, session: Session) -> bool:
+        return self._context.clock.now() - (session.opened or 0) >= self._context.timing.stable
 
     async def _retire(self, older: list[Session], session: Session) -> None:
         """Drops the older sessions once the new one is known to carry what they carry."""

@@ -268,6 +268,30 @@ async def test_a_notice_makes_the_new_connection_before_the_old_one_breaks(simul
     assert fixture.reports == []
 
 
+async def test_notices_without_end_are_answered_ever_more_slowly() -> None:
+    """An exchange that closes for an hour says so to each new connection."""
+
+    async def closing(socket: ServerConnection) -> None:
+        async for text in socket:
+            if text == "ping":
+                await socket.send("pong")
+                continue
+            request = json.loads(text)
+            for arg in request["args"]:
+                await socket.send(json.dumps({"id": request["id"], "event": "subscribe", "arg": arg}))
+            await socket.send('{"event":"notice","code":"64008","msg":"closing soon"}')
+
+    timing = msgspec.structs.replace(QUICK, first_delay=HOUR, most_delay=HOUR, stable=HOUR, overlap=HOUR)
+    async with serve_socket(closing, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws/v5"
+        async with Fixture(url, timing).running() as fixture:
+            await fixture.until(lambda: fixture.connection.attempts)
+            session = fixture.connection.sessions[-1]
+            await fixture.until(lambda: session.pongs >= 3)
+            assert fixture.connection.opened == 1, "the next one is tried after a pause"
+            assert fixture.connection.sessions == [session], "and what is there serves on"
+
+
 async def test_an_old_connection_that_breaks_first_is_no_loss_of_the_new_one(simulator: Simulator) -> None:
     async with Fixture(simulator.ws_url).running() as fixture:
         await fixture.settled()
