@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 
 from pipeline.records import Kline, Quote, Ticker, encode
-from pipeline.timeframes import MINUTE, WIDTHS
+from pipeline.timeframes import MINUTE, SECOND, WIDTHS
 
 PATIENCE = MINUTE
 """When for so long only older ones came, they are the truth: the venue's numbers began again, or one record was dated
 ahead. For bars it is twice their width: a day's bar is no older for being told again an hour later."""
+NEWER = SECOND
+"""A lower number with a time so much newer is of numbers that began again: it need not wait for PATIENCE."""
 MOST_ALIKE = 32
 """So many different records of one number or time are told apart."""
 
@@ -20,11 +22,12 @@ Told = Quote | Ticker | Kline
 
 class Seen(msgspec.Struct):
     """The newest record of one (kind, instrument). `rank` is what orders them (its number, else its time; null where
-    it has neither), `since` the stream time at which it passed, `alike` the digests of the records of this rank.
-    `message` is when the last one of any age came in."""
+    it has neither), `time` the venue's, `since` the stream time at which it passed, `alike` the digests of the records
+    of this rank. `message` is when the last one of any age came in."""
 
     symbol: str
     rank: int | None = None
+    time: int | None = None
     since: int = 0
     alike: list[str] = []
     message: int = 0
@@ -35,20 +38,24 @@ class Seen(msgspec.Struct):
         """Whether the record, which came at stream time `now`, tells something new; it is counted either way."""
         rank, digest = rank_of(record), digest_of(record)
         self.symbol, self.message = record.symbol, max(self.message, record.received)
-        if not self._news(rank, digest, now - self.since >= patience_for(record)):
+        if not self._news(rank, digest, now - self.since >= patience_for(record) or self._began_again(record)):
             self.duplicates += 1
             return False
         if rank is None or rank != self.rank:
             self.alike = []
         self.alike = [*self.alike[1 - MOST_ALIKE :], digest]
-        self.rank, self.since = rank, now
+        self.rank, self.time, self.since = rank, record.time, now
         self.records += 1
         return True
 
-    def _news(self, rank: int | None, digest: str, patient: bool) -> bool:
+    def _began_again(self, record: Told) -> bool:
+        numbered = isinstance(record, Quote) and record.sequence is not None
+        return numbered and None not in (record.time, self.time) and (record.time or 0) > (self.time or 0) + NEWER
+
+    def _news(self, rank: int | None, digest: str, older_pass: bool) -> bool:
         if rank is None or self.rank is None or rank == self.rank:
             return digest not in self.alike
-        return rank > self.rank or patient
+        return rank > self.rank or older_pass
 
 
 class Latest:

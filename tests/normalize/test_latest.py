@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalize.latest import MOST_ALIKE, PATIENCE, Latest, Seen, kind_of
+from normalize.latest import MOST_ALIKE, NEWER, PATIENCE, Latest, Seen, kind_of
 from pipeline.frames import Frame
 from pipeline.records import Kline, Quote, Ticker
 from tests.normalize.playing import KEYS, SECOND, SPOT, T0, A, B, clock, entries, opened, play, run, stage
@@ -73,6 +73,16 @@ def test_numbers_that_began_again_are_believed_after_a_minute_without_others() -
     assert not latest.passes("quote", quote(3), PATIENCE - 1)
     assert latest.passes("quote", quote(4), PATIENCE)
     assert latest.passes("quote", quote(5), PATIENCE)
+
+
+def test_numbers_that_began_again_pass_at_once_where_the_venue_tells_newer_times() -> None:
+    latest = Latest({})
+    assert latest.passes("quote", quote(1_000, time=T0), 0)
+    assert not latest.passes("quote", quote(998, time=T0 - 1), 0)
+    assert not latest.passes("quote", quote(999, time=T0 + NEWER), 0), "within what a slow connection may differ by"
+    assert latest.passes("quote", quote(3, time=T0 + NEWER + 1), 0)
+    assert latest.passes("quote", quote(4, time=T0 + NEWER + 1), 0)
+    assert not latest.passes("quote", quote(3, time=T0 + NEWER + 1), 0)
 
 
 @pytest.mark.parametrize(("timeframe", "hours"), [("1h", 2), ("1d", 48)])
