@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -17,7 +18,7 @@ from ingest.timing import Timing
 from pipeline.errors import SettingsError
 from pipeline.frames import ClockData, Frame, RawEntry
 from pipeline.reports import Report, read
-from pipeline.settings import Settings
+from pipeline.settings import Settings, TradingPair
 from pipeline.timeframes import SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
@@ -98,6 +99,12 @@ async def more_trades(url: str, count: int = 100, partition: str = "okx") -> Non
 
 def report(settings: Settings) -> Report:
     return read(settings.heartbeat_dir / NAME)
+
+
+def subscriptions(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The rows of the newest report; none before the first one."""
+    there = (settings.heartbeat_dir / NAME).exists()
+    return dict(report(settings).details.get("subscriptions", {})) if there else {}
 
 
 async def test_from_the_first_list_to_the_last_close(settings: Settings, redis_url: str) -> None:
@@ -184,6 +191,83 @@ async def test_an_instrument_belongs_to_one_partition_and_lists_to_all(
         connections = {connection for connection, _ in found}
         clocks = [msgspec.json.decode(frame.data, type=ClockData) for frame in frames if frame.kind == "clock"]
         assert {name for clock in clocks for name in clock.connections} == connections
+
+
+async def test_every_partition_replaces_its_connections_before_they_break(
+    tmp_path: Path, redis_url: str, simulator: Simulator
+) -> None:
+    """As after 24 hours, all at once, and twice."""
+    settings = settings_for(tmp_path, redis_url, simulator.ws_url, simulator.rest_url, SYMBOLS, partitions=2)
+    names = {f"okx.{crc32(instrument.encode()) % 2}" for instrument in ("BTC-USDT", "ETH-USDT", "BTC-USDT-SWAP")}
+    assert len(names) == 2
+
+    async def ends(partition: str) -> list[tuple[str, str]]:
+        frames = frames_of(await read_raw(redis_url, partition))
+        return [(frame.kind, frame.conn) for frame in frames if frame.kind in ("open", "close")]
+
+    async with collecting(settings, msgspec.structs.replace(QUICK, lifetime=SECOND)):
+
+        async def replaced_twice() -> bool:
+            return all([[kind for kind, _ in await ends(name)].count("close") >= 2 for name in names])
+
+        await eventually(replaced_twice)
+    for name in names:
+        live: set[str] = set()
+        told = await ends(name)
+        for number, (kind, connection) in enumerate(told):
+            (live.add if kind == "open" else live.discard)(connection)
+            assert live or number == len(told) - 1, "never without a connection before the end"
+        ids: dict[str, set[int]] = {}
+        for (_, instrument), found in check(await read_raw(redis_url, name)).items():
+            ids.setdefault(instrument, set()).update(found)
+        assert ids
+        for numbers in ids.values():
+            assert numbers == set(range(min(numbers), max(numbers) + 1)), "the connections overlap"
+    assert report(settings).errors == 0
+
+
+async def test_one_of_fifty_is_refused_and_the_others_are_not_disturbed(tmp_path: Path, redis_url: str) -> None:
+    async with serve(rate=400, symbols=60, limits=1) as simulator:
+        instruments = sorted(simulator.state()["per_instrument"])[:50]
+        simulator.inject(Fault(fault="refused_symbol", instrument=instruments[20], whole_request=True))
+        settings = settings_for(tmp_path, redis_url, simulator.ws_url, simulator.rest_url, tuple(instruments))
+        async with collecting(settings):
+
+            async def settled() -> bool:
+                rows = subscriptions(settings)
+                return len(rows) == 50 and all(row["state"] != "requested" for row in rows.values())
+
+            await eventually(settled)
+            rows = subscriptions(settings)
+            assert [row["instrument"] for row in rows.values() if row["state"] == "refused"] == [instruments[20]]
+            assert len(report(settings).details["connections"]) == 1
+    check(await read_raw(redis_url))
+
+
+async def test_connecting_anew_all_at_once_stays_within_the_limits(tmp_path: Path, redis_url: str) -> None:
+    """The simulator grants what OKX grants: 3 connections a second."""
+    kinds = ("trade", "orderbook", "quote", "kline")
+    pairs = tuple(TradingPair(symbol=symbol, data_types=kinds, timeframes=("1m",)) for symbol in SYMBOLS)
+    async with serve(rate=50, limits=1) as simulator:
+        settings = settings_for(tmp_path, redis_url, simulator.ws_url, simulator.rest_url, pairs, partitions=2)
+
+        async def whole() -> bool:
+            rows = subscriptions(settings)
+            return len(rows) == 12 and all(row["state"] == "subscribed" for row in rows.values())
+
+        async with collecting(settings):
+            await eventually(whole)
+            opened = simulator.state()["opened"]
+            assert opened == 8, "four routes in each partition"
+            simulator.inject(Fault(fault="disconnect"))
+
+            async def again() -> bool:
+                return bool(simulator.state()["opened"] == 2 * opened)
+
+            await eventually(again)
+            await eventually(whole)
+        assert report(settings).errors == opened, "each cut once, none refused"
+        assert "1006" in str(report(settings).last_error)
 
 
 async def test_without_rest_it_connects_all_the_same_says_so_and_lists_later(
