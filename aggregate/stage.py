@@ -146,8 +146,9 @@ class Aggregate:
             instrument.gap(record)
 
     def _meet(self, record: Trade | Coverage) -> Instrument:
+        last = next(reversed(self._instruments.values()), None)
         header = Header(
-            place=1 + max((known.header.place for known in self._instruments.values()), default=-1),
+            place=0 if last is None else last.header.place + 1,
             exchange=record.exchange,
             market=record.market,
             symbol=record.symbol,
