@@ -148,7 +148,7 @@ class Connection:
         """Nobody connects before the exchange wants it: it counts by address, and bans whoever goes on."""
         clock = self._context.clock
         fault = self._context.feed.fault(error.status, error.body)
-        if pause := retry_after(error.headers, clock.now()) or (fault.pause if fault else 0):
+        if pause := retry_after(error.status, error.headers, clock.now()) or (fault.pause if fault else 0):
             self._connects.hold(clock.monotonic() + pause)
 
     async def _serve(self, session: Session) -> None:

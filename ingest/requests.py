@@ -117,9 +117,12 @@ class Requests:
         await session.resync(book)
 
     def _book(self, session: Session, instrument: str) -> Subscription | None:
+        """The subscription of the order book, where it is in force or may come to be."""
         channels = self._context.feed.book_channels
-        entries = session.ledger.entries
-        return next((each for each in entries if each.instrument == instrument and each.channel in channels), None)
+        for each, entry in session.ledger.entries.items():
+            if each.instrument == instrument and each.channel in channels and entry.state != "refused":
+                return each
+        return None
 
     def _tell(
         self,

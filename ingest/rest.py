@@ -77,7 +77,8 @@ class Rest:
                 return answer
             backoff.failed()
             if fault.temporary:
-                pause = retry_after(headers, self._clock.now()) or fault.pause or backoff.delay()
+                asked = retry_after(status, headers, self._clock.now())
+                pause = asked or fault.pause or backoff.delay()
                 self.budgets[request.allowance].hold(self._clock.monotonic() + pause)
             if not fault.temporary or backoff.failures >= tries:
                 raise Declined(f"{answer.url}: {fault.reason}", permanent=not fault.temporary)

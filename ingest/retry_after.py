@@ -6,11 +6,17 @@ from email.utils import parsedate_to_datetime
 from pipeline.timeframes import MINUTE, SECOND
 
 
-def retry_after(headers: Mapping[str, str], now: int) -> int | None:
+def retry_after(status: int, headers: Mapping[str, str], now: int) -> int | None:
     """The pause in ns, at host time `now` (ns UTC); None where none is asked for, a minute where it cannot be read.
 
-    A date is meant on the exchange's clock, which the same answer mostly tells. Keys are in either case.
+    A refusal (4xx) is obeyed to the second. An outage (5xx) may end sooner than somebody guessed, and what is traded
+    meanwhile is lost: at most a minute. Keys are in either case.
     """
+    pause = _pause(headers, now)
+    return min(pause, MINUTE) if pause is not None and status >= 500 else pause
+
+
+def _pause(headers: Mapping[str, str], now: int) -> int | None:
     told = {key.lower(): value.strip() for key, value in headers.items()}
     if not (text := told.get("retry-after")):
         return None
@@ -18,6 +24,7 @@ def retry_after(headers: Mapping[str, str], now: int) -> int | None:
         return int(text) * SECOND
     if (until := _time(text)) is None:
         return MINUTE
+    # A date is meant on the exchange's clock, which the same answer mostly tells.
     return max(0, until - (_time(told.get("date", "")) or now))
 
 

@@ -185,12 +185,12 @@ class OkxSession:
         identity, op, args = request.get("id"), request["op"], request["args"]
         if identity is not None and not _is_identity(identity):
             return [self._error(None, "60033", "Parameter id error")]
-        if op == "login":
-            return [self._error(identity, "60009", "Login failed.")]
-        if op not in ("subscribe", "unsubscribe"):
+        if op not in ("subscribe", "unsubscribe", "login"):
             return [self._error(identity, "60019", f"Invalid op: {op}")]
         if not self._requests.take("", now):
             return [self._error(identity, "60014", "Requests too frequent")]
+        if op == "login":
+            return [self._error(identity, "60009", "Login failed.")]
         if not isinstance(args, list) or not args or not all(map(_is_arg, args)):
             return [self._error(identity, "60013", "Invalid args")]
         return self._args(identity, op, args, now)

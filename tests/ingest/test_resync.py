@@ -17,6 +17,7 @@ from ingest.timing import MILLISECOND
 from pipeline.frames import RequestData
 from pipeline.timeframes import HOUR, SECOND
 from pipeline.wants import Want, resync_key
+from simulator.faults import Fault
 from simulator.server import Simulator, serve
 from tests.ingest.conftest import DEADLINE, QUICK
 from tests.ingest.stand import Stand
@@ -62,8 +63,9 @@ async def test_a_book_begins_afresh_and_nothing_else_is_touched(simulator: Simul
 
 
 async def test_the_want_goes_to_the_connection_it_names_and_is_answered(simulator: Simulator) -> None:
+    simulator.inject(Fault(fault="refused_symbol", instrument="ETH-USDT"))
     async with (
-        Fixture(simulator.ws_url, CALM, (BTC,)).running() as fixture,
+        Fixture(simulator.ws_url, CALM, (BTC, ETH)).running() as fixture,
         Desk(simulator.rest_url).running() as desk,
     ):
         await fixture.settled()
@@ -81,9 +83,10 @@ async def test_the_want_goes_to_the_connection_it_names_and_is_answered(simulato
             connection=session.name,
         )
         older = msgspec.structs.replace(mine, since=1)
-        wrong = msgspec.structs.replace(mine, instrument="ETH-USDT")
-        desk.requests.take({key: mine, "older": older, "wrong": wrong})
-        await desk.until(lambda: len(desk.frames) == 6)
+        wrong = msgspec.structs.replace(mine, instrument="LTC-USDT")
+        refused = msgspec.structs.replace(mine, instrument="ETH-USDT")
+        desk.requests.take({key: mine, "older": older, "wrong": wrong, "refused": refused})
+        await desk.until(lambda: len(desk.frames) == 8)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     told = [msgspec.json.decode(frame.data, type=RequestData) for frame in desk.frames]
@@ -92,6 +95,7 @@ async def test_the_want_goes_to_the_connection_it_names_and_is_answered(simulato
         key: ("answered", False, None),
         "older": ("refused", True, "the connection is gone"),
         "wrong": ("refused", True, "no order book of it is subscribed there"),
+        "refused": ("refused", True, "no order book of it is subscribed there"),
     }
     assert {frame.conn for frame in desk.frames} == {session.name}
     assert actions(fixture, BTC, 1).count("unsubscribed") == 1

@@ -29,4 +29,10 @@ NOW = 784_111_777 * SECOND
     ],
 )
 def test_the_pause_is_what_was_asked_for(headers: dict[str, str], pause: int | None) -> None:
-    assert retry_after(headers, NOW) == pause
+    assert retry_after(429, headers, NOW) == pause
+
+
+def test_an_outage_is_looked_at_again_within_a_minute() -> None:
+    assert retry_after(503, {"Retry-After": "7"}, NOW) == 7 * SECOND
+    assert retry_after(503, {"Retry-After": "7200"}, NOW) == MINUTE
+    assert retry_after(503, {}, NOW) is None

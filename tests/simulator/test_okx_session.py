@@ -121,6 +121,12 @@ def test_481st_request_of_an_hour_is_refused_and_the_hour_slides(session: OkxSes
     assert codes(session.receive(subscribe("BTC-USDT"), START + 3600 * SECOND)) == ["60014"]
 
 
+def test_logins_count_towards_the_480(session: OkxSession) -> None:
+    login = '{"op":"login","args":[{"apiKey":"K"}]}'
+    assert [codes(session.receive(login, START)) for _ in range(480)] == [["60009"]] * 480
+    assert codes(session.receive(login, START)) == codes(session.receive(subscribe("BTC-USDT"), START)) == ["60014"]
+
+
 def test_args_over_64_kilobytes_close_1009(session: OkxSession) -> None:
     (reply,) = session.receive(subscribe(*["BTC-USDT"] * 2000), START)
     assert isinstance(reply, Close)
