@@ -14,7 +14,7 @@ from pipeline.wants import Want, resync_key, snapshot_key
 SECOND = 1_000_000_000
 LONGEST_PAUSE = 60 * SECOND
 CALM = 60 * SECOND
-"""A book that breaks twice within this time is not healed as fast as it breaks."""
+"""A book that breaks again so soon after it could be healed is not healed as fast as it breaks."""
 LONGEST_ANSWER = 60 * SECOND
 """An answer that was begun is not waited for any longer."""
 SNAPSHOT_AFTER = 5 * SECOND
@@ -96,7 +96,7 @@ class Asking(msgspec.Struct):
         if need is None:
             return
         self.since = received
-        again = self.broke is not None and now - self.broke < CALM
+        again = self.broke is not None and now - self.broke < CALM + pause(self.failures)
         self.failures = self.failures + (not first) if again else 0
         if not first:
             self.broke = now

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from normalize import saving
-from normalize.asking import Asking
+from normalize.asking import SECOND, Asking
 from normalize.chain import WAITING
 from normalize.chains import Chains
 from normalize.mapper import BookRule, BookUpdate
@@ -30,9 +30,14 @@ class Outcome(NamedTuple):
 NOTHING = Outcome((), {})
 
 
+SLIP = SECOND
+"""Frames of several connections may stand in the stream out of the order of their times by so much; by more, the host's
+clock stepped back."""
+
+
 class InstrumentBook:
-    """See the methods. `received` is the host's time (ns) of a frame; durations go by how far it advances, so that a
-    host's clock that steps back shortens none: `now` is that age.
+    """See the methods. `received` is the host's time (ns) of a frame; durations go by how far it advances, so that
+    neither a host's clock that steps back nor frames out of order shorten any: `now` is that age.
 
     `turned`: whether the book is valid, and since when it is so or not. Saved between any two calls it goes on to the
     same outcomes."""
@@ -174,7 +179,8 @@ class InstrumentBook:
         """Time goes on; the grid shows the book as it stood before the frame."""
         if self.received is not None and received > self.received:
             self.now += received - self.received
-        self.received = received
+        if self.received is None or not 0 < self.received - received <= SLIP:
+            self.received = received
         chain = self.chains.shown
         alive = None if chain is None or chain.alive is None else chain.alive + self.offset
         self._faces = self.output.mark(self.chains.book, received + self.offset, alive)

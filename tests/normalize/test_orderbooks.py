@@ -753,6 +753,35 @@ def test_a_hosts_clock_that_steps_back_holds_nothing_up() -> None:
     assert play.shown()[-1] == (12, None)
 
 
+def test_times_out_of_order_shorten_no_interval() -> None:
+    """Two connections' frames may come in another order than that of their times."""
+    play = begun()
+    for number in range(10, 30):
+        play.update(okx(number, number + 1, f"98@{number}"), 0.09 if number % 2 else 0.05)
+    assert play.shown() == [(10, None)]
+    play.clock(0.1)
+    assert play.shown() == [(10, None), (30, None)]
+
+
+def test_a_book_crossed_for_hours_is_not_resynced_each_time() -> None:
+    """OKX allows 480 requests in an hour on a connection; in an auction the books of many instruments are crossed."""
+    play = begun()
+    play.saving = False
+    last, asked = 10, 0
+    for second in range(3600):
+        last += 1
+        play.update(okx(last - 1, last, "102@1"), second)
+        play.clock(second + 0.5)
+        if play.wants:
+            asked += 1
+            play.request("asked", second + 0.6)
+            play.closed(second + 0.6, cause="unsubscribed")
+            play.opened(second + 0.6)
+            play.request("answered", second + 0.6)
+            play.update(snapshot("102@1", "101@1", previous=-1, last=last), second + 0.7)
+    assert 40 < asked < 70
+
+
 def test_snapshots_only() -> None:
     """books5 and the like: each replaces the book; one that says the same is not shown."""
     play = Play(Okx())
