@@ -11,23 +11,34 @@ import msgspec
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`what`: snapshot (the order book by REST), resync (subscribe to the order book anew on `connection`).
+    """`what`: snapshot (the order book by REST), resync (subscribe to the order book anew on `connection`), trades
+    (those of the numbers `first` … `last` of `epoch`, inclusive, printed between `from_time` and `to_time` in ns).
 
-    `number` rises each time it is wanted anew; `since` is the stream's `received` (ns) at which it was first wanted;
+    A want of trades may shrink under the same number while their pages come. `number` rises each time it is wanted anew; `since` is the stream's `received` (ns) at which it was first wanted;
     `reason` is for people: first, gap, checksum, crossed, exhausted ….
     """
 
-    what: Literal["snapshot", "resync"]
+    what: Literal["snapshot", "resync", "trades"]
     instrument: str
     number: int
     since: int
     reason: str
     connection: str | None = None
+    epoch: int = 0
+    first: int | None = None
+    last: int | None = None
+    from_time: int | None = None
+    to_time: int | None = None
 
 
 def snapshot_key(instrument: str) -> str:
     """`snapshot BTCUSDT`."""
     return f"snapshot {instrument}"
+
+
+def trades_key(instrument: str, epoch: int, first: int) -> str:
+    """`trades BTC-USDT 0 123`: `first` is the number at which the gap began, for as long as it is open."""
+    return f"trades {instrument} {epoch} {first}"
 
 
 def resync_key(instrument: str, connection: str) -> str:
