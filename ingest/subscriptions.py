@@ -94,7 +94,8 @@ class Ledger:
             return False
         self._unanswered.discard(subscription)
         self._unheard.discard(subscription)
-        entry.state, entry.reason = "refused", reason
+        # An acknowledgement that is still on its way means nothing: some exchanges give it to whatever is asked.
+        entry.state, entry.reason, entry.request = "refused", reason, None
         return True
 
     def readmit(self, subscription: Subscription) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import redis.asyncio
 
+import ingest
 from ingest.main import run
 from ingest.timing import Timing
 from pipeline.frames import ClockData, Frame, RequestData, SubscriptionData
@@ -26,6 +27,8 @@ from tests.ingest.stand import Stand, line
 
 NAME = "ingest-binance"
 KEYS = Keys("sim", "binance")
+OURS = str(Path(ingest.__file__).parent)
+BAN = (418, {"Retry-After": "7200"}, '{"code":-1003,"msg":"Way too much request weight used; IP banned."}')
 ALL = ("trade", "candle", "orderbook", "quote", "ticker", "kline")
 
 
@@ -208,6 +211,33 @@ async def test_what_leaves_the_list_is_refused_on_every_connection_until_it_come
     ]
 
 
+@pytest.mark.parametrize("phase", ["asking for the list", "subscribing", "asking for a snapshot", "banned"])
+async def test_stop_ends_every_phase_and_leaves_no_task(
+    tmp_path: Path, redis_url: str, stand: Stand, phase: str
+) -> None:
+    stand.shut, stand.mute = phase == "asking for the list", phase == "subscribing"
+    stand.refusal = BAN if phase == "banned" else None
+    stand.slow.clear()
+    settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
+    await want(redis_url, **{snapshot_key("BTCUSDT"): snapshot("BTCUSDT")})
+
+    async def reached() -> bool:
+        if phase == "subscribing":
+            return bool(stand.sockets)
+        return bool(stand.snapshots if phase == "asking for a snapshot" else stand.asked)
+
+    # The retries of the real timing are far apart: stop comes amid a pause.
+    stop = asyncio.Event()
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(run(settings, NAME, stop, Timing()))
+    async with asyncio.timeout(DEADLINE):
+        await eventually(reached)
+        stop.set()
+        await task
+    code = [getattr(each.get_coro(), "cr_code", None) for each in asyncio.all_tasks() - before]
+    assert not [each for each in code if each is not None and each.co_filename.startswith(OURS)]
+
+
 async def test_wants_become_answers_and_are_told_of(tmp_path: Path, redis_url: str, stand: Stand) -> None:
     settings = settings_of(tmp_path, redis_url, stand, "BTC-USDT")
     key = snapshot_key("BTCUSDT")
@@ -256,9 +286,6 @@ async def test_a_restart_does_what_the_hash_still_wants(tmp_path: Path, redis_ur
                 ]
 
             await eventually(done)
-
-
-BAN = (418, {"Retry-After": "7200"}, '{"code":-1003,"msg":"Way too much request weight used; IP banned."}')
 
 
 async def test_a_ban_is_not_asked_against_by_anybody_nor_by_the_next_process(

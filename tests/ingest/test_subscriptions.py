@@ -155,6 +155,7 @@ def test_what_is_barred_is_not_asked_for_until_readmitted_or_heard() -> None:
     account.data(one, 1)
     assert account.bar(two, "not listed")
     assert not account.bar(two, "not listed"), "said once"
+    assert account.pending("r1") == [], "a late acknowledgement of the request means the others"
     assert account.proven
     assert two not in [each for group in account.due(100 * HOUR) for each in group]
     account.readmit(two)
