@@ -2,11 +2,14 @@
 
 TapelineError
 ├── SettingsError      ours or the operator's: stop and say what to change (exit 2)
-│   └── Superseded         (ingest) a newer ingest writes: this one ends
+│   ├── Superseded         (ingest) a newer ingest writes: this one ends
+│   └── SegmentsInUse      (segments) another process holds the folder
 ├── ExchangeError      theirs: back off and try again
 ├── DecodeError        this message's: dead-letter it, count it, go on
 ├── ServerAway         Redis or Postgres is out of reach or refuses for now: wait, keep, retry
 │   └── PostgresAway       (store) the one of the two that is meant
+├── SegmentsFull       (segments) a bound on disk is reached: nothing was written, make room
+│   └── DiskFull           the disk itself has none
 ├── StepRefused        our transaction did not go through cleanly: restore, then go on
 │   └── LeaseElsewhere     (worker) a process started later works here: stand by
 ├── TooManyFaults      (store) too much of a batch is unusable: nothing moves until a person looks
