@@ -61,7 +61,9 @@ async def work(
                 await partition.step()
         except LeaseElsewhere:
             heartbeat.status, heartbeat.waiting_for = "standby", "lease"
-            wait = 1.0
+            # Whoever took it meanwhile started later. Two that read long at a restore would take it from each other
+            # for ever.
+            take, wait = False, 1.0
         except StepRefused as error:
             heartbeat.counters["restores"] += 1
             log.info("%s: %s; restoring", keys.partition, error)

@@ -302,6 +302,26 @@ async def test_a_second_owner_loads_and_reads_nothing_while_the_first_works(
     assert (idle.told, idle.loaded) == ([], [])
 
 
+async def test_a_lease_lost_while_restoring_is_not_taken_back(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that read raw for long at a restore would take it from each other for ever."""
+    takes: list[bool] = []
+    restore = PartitionLoop.restore
+
+    async def lost_once(self: PartitionLoop, *, take: bool) -> None:
+        takes.append(take)
+        if len(takes) == 1:
+            raise LeaseElsewhere("a later one took it")
+        await restore(self, take=take)
+
+    monkeypatch.setattr(PartitionLoop, "restore", lost_once)
+    await fill(redis_server.url)
+    async with worker(tmp_path, opener(redis_server.url)):
+        await all_processed(redis_server.url)
+    assert takes == [True, False]
+
+
 async def test_after_a_quiet_time_no_more_is_read_at_once_than_at_the_start(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
