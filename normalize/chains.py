@@ -128,7 +128,8 @@ class Chains:
         chain = self.shown
         if chain is None or not chain.live or chain.book is None or chain.book is self.book:
             return None
-        numbered = self.rule.shared and not (chain.book.cut and chain.connection == self.shown_on)
+        same = self.book is not None and self.book.cut and chain.book.cut and chain.connection == self.shown_on
+        numbered = self.rule.shared and not same
         self.book, self.shown_on, self.cause = chain.book, chain.connection, None
         return chain.book, numbered
 

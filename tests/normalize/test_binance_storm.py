@@ -1,5 +1,6 @@
 """Books of Binance through the whole stage, with everything that can go wrong, small snapshots beside the full channel
-too: the same bytes however the stream is cut or the stage restored, and every valid record is the true book."""
+too: the same bytes however the stream is cut or the stage restored, every valid record is the true book, and none is
+older than one before it."""
 
 import json
 import random
@@ -136,8 +137,10 @@ class Storm:
 
     def check(self, played: Played) -> int:
         """How many valid records there are, each the best of the true book."""
-        count = 0
+        count, newest = 0, dict.fromkeys(NAMES, 0)
         for record in played.stream("orderbook"):
+            assert record["sequence"] >= newest[record["instrument"]]
+            newest[record["instrument"]] = record["sequence"]
             if record.get("valid", True):
                 market = self.markets[record["instrument"]]
                 ladders = market.ladders(market.numbers.index(record["sequence"]))
