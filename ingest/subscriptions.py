@@ -21,8 +21,8 @@ NEVER = 2**63
 
 
 class Entry(msgspec.Struct):
-    """One subscription. `due` is when it is asked for again; `roused` when that was first done for its silence since
-    its last data."""
+    """One subscription. `due` is when it is asked for again; `roused` when that was first done, or would have been,
+    for its silence since its last data."""
 
     state: State = "requested"
     reason: str | None = None
@@ -114,12 +114,7 @@ class Ledger:
     def due(self, now: int, rouse: bool = True) -> list[tuple[Subscription, ...]]:
         """The groups to ask for now. A group is one request, or has to be cut further by size. Without `rouse`, those
         that are only silent wait: there are few requests left for what matters more."""
-        late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
-        unsettled = [subscription for subscription in late if self.entries[subscription].state != "subscribed"]
-        if len(unsettled) < len(late) and rouse and now >= self._next_round:
-            self._next_round = now + self._silence // ROUNDS
-        else:
-            late = unsettled
+        late = self._late(now, rouse)
         groups: list[tuple[Subscription, ...]] = []
         rest: list[Subscription] = []
         for subscription in late:
@@ -140,8 +135,8 @@ class Ledger:
             wait = self._silence if entry.state == "subscribed" else self._patience
             entry.due = now + (HOUR if entry.state == "refused" else wait << min(entry.tries, MOST_DOUBLINGS))
             entry.tries += 1
-            if entry.state == "subscribed" and entry.roused is None:
-                entry.roused = now
+            if entry.state == "subscribed":
+                self._rouse(entry, now)
             entry.request, entry.asked = request, True
         return fresh
 
@@ -178,6 +173,21 @@ class Ledger:
         if pending and request is not None:
             self._suspects.add(request)
         return []
+
+    def _late(self, now: int, rouse: bool) -> list[Subscription]:
+        late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
+        silent = {subscription for subscription in late if self.entries[subscription].state == "subscribed"}
+        if not rouse:
+            # A connection with no requests to spare may be dead all the same.
+            for subscription in silent:
+                self._rouse(self.entries[subscription], now)
+        if silent and rouse and now >= self._next_round:
+            self._next_round = now + self._silence // ROUNDS
+            return late
+        return [subscription for subscription in late if subscription not in silent]
+
+    def _rouse(self, entry: Entry, now: int) -> None:
+        entry.roused = now if entry.roused is None else entry.roused
 
     def _refuse(self, subscription: Subscription, reason: str, now: int) -> bool:
         entry = self.entries[subscription]

@@ -147,6 +147,15 @@ def test_what_is_silent_waits_where_requests_are_few_and_what_is_new_does_not() 
     assert account.due(SILENCE) == [(one, two)]
 
 
+def test_a_connection_without_requests_to_spare_is_seen_to_be_dead() -> None:
+    account, (one,) = ledger(1), wanted(1)
+    account.asked("r1", (one,), 0)
+    account.data(one, 0)
+    assert account.due(SILENCE, rouse=False) == account.due(2 * SILENCE, rouse=False) == []
+    assert not account.dead(3 * SILENCE - 1)
+    assert account.dead(3 * SILENCE)
+
+
 def test_what_is_barred_is_not_asked_for_until_readmitted_or_heard() -> None:
     account, (one, two) = ledger(2), wanted(2)
     account.asked("r1", (one, two), 0)
