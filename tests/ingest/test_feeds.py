@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 
 from ingest.clock import HostClock
-from ingest.feed import Accepted, Data, Ended, Event, Feed, Keepalive, Notice, Other, Pong, Refused, Subscription
+from ingest.feed import (
+    Accepted,
+    Data,
+    Ended,
+    Event,
+    Feed,
+    Keepalive,
+    Listed,
+    Notice,
+    Other,
+    Pong,
+    Refused,
+    Subscription,
+)
 from ingest.rest import Answer, Rest
 from ingest.symbols import Symbols
 from normalize.mapper import load
@@ -178,14 +191,16 @@ async def test_subscribing_goes_round_on_a_real_socket(name: str, feed: Feed, si
                     assert isinstance(feed.classify(str(await socket.recv())), Pong)
 
 
-async def test_lists_give_the_symbols_that_normalize_gives(name: str, feed: Feed, simulator: Simulator) -> None:
+async def test_lists_give_what_normalize_gives_now_and_remembers(name: str, feed: Feed, simulator: Simulator) -> None:
     answers = await lists(feed, simulator)
     mapper = load(EXCHANGES[name])
     for answer in answers:
         frame = Frame(1_790_000_000_000_000_000, simulator.rest_url, "in", "rest", answer.body, answer.url)
-        records = {record.instrument: record.symbol for record in mapper.read(frame, {}).instruments}
-        assert {line.instrument: line.symbol for line in feed.listed(answer.body)} == records
-        assert records
+        records = mapper.read(frame, {}).instruments
+        # What ingest/remembered.py makes of them when there is no list.
+        remembered = [Listed(each.instrument, each.symbol, each.status == feed.trading) for each in records]
+        assert feed.listed(answer.body) == remembered
+        assert any(line.trading for line in remembered)
 
 
 async def test_native_and_canonical_spellings_lead_to_the_same_instrument(feed: Feed, simulator: Simulator) -> None:
