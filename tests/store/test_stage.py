@@ -341,6 +341,26 @@ async def test_too_many_unusable_entries_stop_everything(redis_url: str, databas
     assert "too many rows are refused" in (running.heartbeat.report().last_error or "")
 
 
+async def test_entries_that_stop_everything_can_be_given_up_by_hand(
+    redis_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """As docs/database.md says, while store runs."""
+    for number in range(12):
+        await put(redis_url, KEYS.trade, encode(trade(number + 1, price="x")))
+    *_, last = await publish(redis_url, [trade(50)])
+    await publish(redis_url, [trade(number) for number in range(100, 200)])
+    running = start(redis_url, ready(database_url), tmp_path)
+    await state(running, "operator")
+    query(
+        database_url,
+        "UPDATE cursors SET id = %s WHERE namespace = %s AND stream = %s RETURNING id",
+        *(last.decode(), KEYS.namespace, KEYS.trade),
+    )
+    await eventually(database_url, COUNT, 100)
+    await state(running, None)
+    await running.finish()
+
+
 async def test_a_partition_that_vanished_is_made_again(redis_url: str, database_url: str, tmp_path: Path) -> None:
     running = start(redis_url, ready(database_url), tmp_path)
     await publish(redis_url, [trade(1)])
