@@ -4,7 +4,7 @@
 SHELL = /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test foreign check wheel clean
+.PHONY: help install demo chaos test foreign check wheel clean
 .DELETE_ON_ERROR:
 
 # The interpreter to build .venv with. Empty: the newest of these that runs and can make environments.
@@ -17,6 +17,7 @@ READY = .venv/.ready
 
 help:
 	@echo 'make demo [ARGS="--for 60s --json"]  simulated market, whole pipeline, proof that nothing was lost'
+	@echo 'make chaos [ARGS="--minutes 10 --seed 7 --json"]  the whole product harmed at random, and the same proof'
 	@echo 'make install [PYTHON=python3.12]     environment in .venv/, from constraints.txt'
 	@echo 'make test [ARGS="-k candle"]         every test, on real servers'
 	@echo 'make foreign [ARGS="-k okx"]         other people'"'"'s clients against the simulator (installs ccxt)'
@@ -58,6 +59,9 @@ $(READY): pyproject.toml constraints.txt $(shell [ "`cat .venv/.ready 2>/dev/nul
 
 demo: install
 	@.venv/bin/pipeline demo $(ARGS)
+
+chaos: install
+	@.venv/bin/pipeline chaos $(ARGS)
 
 # Most tests wait for servers: four at a time keep two cores busy. A module's tests stay together and share fixtures.
 test: install

@@ -1,14 +1,11 @@
 """`pipeline demo`: a simulated market, the whole pipeline, harm done to it, and the proof that nothing was lost."""
 
 import contextlib
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -18,22 +15,18 @@ from rich.table import Table
 from pipeline import settings as settings_module
 from pipeline.commands._demo import instance, rows
 from pipeline.commands._demo.blows import ROUND, Blows, known, plan, rounds
-from pipeline.commands._demo.children import Child
-from pipeline.commands._demo.instance import Folder, Offer
-from pipeline.commands._demo.settling import NotSettled, Settling
-from pipeline.commands._demo.venue import Venue
+from pipeline.commands._demo.instance import Folder
+from pipeline.commands._demo.interruption import interruptible
+from pipeline.commands._demo.performance import Performance, Terms
+from pipeline.commands._demo.settling import NotSettled
 from pipeline.commands._demo.view import View
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
 from pipeline.exchanges import EXCHANGES
 from pipeline.reports import read_all
-from pipeline.servers.postgres import home_of
-from pipeline.stanzas import socket_of
-from pipeline.supervisor import Supervisor
 from pipeline.timeframes import TIMEFRAMES
 
 if TYPE_CHECKING:
-    from simulator.proof.books import BookFault
     from simulator.proof.evidence import Evidence
     from simulator.proof.verdict import Verdict
 
@@ -109,15 +102,6 @@ def demo(
     sys.exit(0 if verdict.good else 1)
 
 
-class Terms(NamedTuple):
-    """What market there shall be: `rate` fills a second over all exchanges, `symbols` made pairs on each."""
-
-    exchanges: tuple[str, ...]
-    rate: float
-    symbols: int
-    seed: int
-
-
 class Turns(NamedTuple):
     """The blows in their order, and how many of them fall in any case."""
 
@@ -138,7 +122,7 @@ def _turns(blows: str | None, exchanges: tuple[str, ...]) -> Turns:
 
 def _perform(folder: Folder, duration: float, terms: Terms, turns: Turns) -> "tuple[Show, Verdict]":
     """From the market's opening to the verdict. When it returns or raises, nothing runs any more."""
-    with _interruptible(), contextlib.ExitStack() as stack:
+    with interruptible(), contextlib.ExitStack() as stack:
         show = Show(folder, stack.enter_context(View(duration)), duration, stack)
         show.open_markets(terms)
         show.start()
@@ -147,57 +131,23 @@ def _perform(folder: Folder, duration: float, terms: Terms, turns: Turns) -> "tu
         return show, show.judge()
 
 
-class Show:
-    """One demo from its market to its verdict. What it starts is stopped when `stack` is unwound."""
+class Show(Performance):
+    """One demo from its market to its verdict."""
 
     def __init__(self, folder: Folder, view: View, duration: float, stack: contextlib.ExitStack) -> None:
-        self._folder = folder
-        self._view = view
-        self._duration = duration
-        self._stack = stack
-        self._environ = instance.environment(os.environ)
-        self.unsettled: str | None = None
-
-    def open_markets(self, terms: Terms) -> None:
-        """Starts a simulator an exchange; knows then what they list and where they listen."""
-        self.venues: list[Venue] = []
-        rate = terms.rate / len(terms.exchanges)
-        for number, exchange in enumerate(terms.exchanges):
-            venue = Venue(exchange, self._folder, rate, terms.symbols, terms.seed + number, self._environ)
-            self.venues.append(venue)
-            self._stack.callback(venue.stop)
-            self._view.say(f"{exchange}: {len(venue.symbols)} instruments, {rate:g} fills a second")
-        offers = {venue.exchange: Offer(venue.symbols, venue.ws_url, venue.rest_url) for venue in self.venues}
-        self.settings = instance.write_settings(self._folder, offers)
-
-    def start(self) -> None:
-        """Starts the product as `pipeline up` does and waits until it stores."""
         from simulator.proof.verdict import Latency
 
+        super().__init__(folder, view, stack)
+        self._duration = duration
         self.latency = Latency()
-        arguments = ["-c", str(self._folder.settings), "up"]
-        self._product = Child("pipeline up", arguments, self._folder.path / "up.log", self._environ)
-        self._stack.callback(self._stop_product)
-        self._supervisor = Supervisor(socket_of(self.settings))
-        self._settling = Settling(self.settings, self._turn)
-        self._view.watch(self.settings)
-        self._settling.everything_runs(self._supervisor)
-        self._settling.everything_subscribed(self._supervisor)
-        # Not every exchange replays old trades, and quiet instruments may not trade for an hour.
-        for venue in self.venues:
-            venue.print_one_of_each()
-        self._settling.first_trades(sum(len(venue.listings) for venue in self.venues))
-        if (home := home_of(self.settings)) != self.settings.state_dir:
-            self._view.say(f"the user of Postgres cannot reach {self.settings.state_dir}: its data are in {home}")
-        self._view.say("everything runs, every instrument is collected")
+        self.unsettled: str | None = None
 
     def run(self, rng: random.Random, turns: Turns) -> None:
         """The time of the demo: blows fall, the view shows it."""
         planned = plan(self._duration, rng, turns.names, turns.least)
-        self.blows = Blows(
-            planned, [venue.market for venue in self.venues], self._supervisor, self.settings, self._view.say
-        )
-        self._view.counts_down()
+        markets = [venue.market for venue in self.venues]
+        self.blows = Blows(planned, markets, self.supervisor, self.settings, self.view.say)
+        self.view.counts_down()
         begun = time.monotonic()
         # On a slow machine the last blows fall late, and recovery takes its time.
         while (elapsed := time.monotonic() - begun) < self._duration or (
@@ -206,25 +156,16 @@ class Show:
             # While supervisord is being killed and started, the next blow waits.
             with contextlib.suppress(ServerAway):
                 self.blows.turn(elapsed)
-            self._turn()
+            self.turn()
             time.sleep(TICK)
 
     def settle(self) -> None:
-        """Pauses the markets, lets them print one last trade of everything, waits until all is stored."""
-        for venue in self.venues:
-            venue.market.pause()
-        self._view.say("the markets pause; waiting until everything is stored")
+        """Brings everything to rest, or remembers what did not come."""
         try:
-            self._settling.everything_runs(self._supervisor)
-            self._settling.everything_subscribed(self._supervisor)
-            # After this trade no hole in the numbers can hide at the end.
-            for venue in self.venues:
-                venue.print_one_of_each()
-            self._settling.books_valid({venue.exchange: venue.listings for venue in self.venues})
-            self._settling.drained()
+            self.rest()
         except NotSettled as error:
             self.unsettled = str(error)
-            self._view.say(self.unsettled)
+            self.view.say(self.unsettled)
         self._gather_latency()
 
     def judge(self) -> "Verdict":
@@ -233,14 +174,14 @@ class Show:
         from simulator.proof.verdict import verdict
 
         stored, read_at = rows.read(self.settings), time.time_ns()
-        books = self._books()
-        self._view.say("stopping everything")
-        self._stop_product()
+        books = self.book_faults()
+        self.view.say("stopping everything")
+        self.product.stop()
         found: list[Evidence] = []
         for venue in self.venues:
             venue.stop()
             found += rows.evidence(stored, venue.exchange, venue.truth, venue.listings)
-        self._view.say("comparing Postgres with what was printed")
+        self.view.say("comparing Postgres with what was printed")
         last = [one.printed[-1].time for one in found if one.printed]
         terms = ProofTerms(
             timeframes=TIMEFRAMES,
@@ -250,56 +191,15 @@ class Show:
         )
         return verdict(found, terms, books)
 
-    def _books(self) -> "list[BookFault | None]":
-        """What is wrong with each order book, null where nothing is. Raises ServerAway."""
-        from simulator.proof.books import book_fault
-
-        shown, depth = self._settling.books(), self.settings.file.collection_settings.book_depth
-        return [
-            book_fault(
-                f"{venue.exchange} {instrument}",
-                venue.listings[instrument],
-                book,
-                shown.get((venue.exchange, instrument)),
-            )
-            for venue in self.venues
-            for instrument, book in venue.market.books(depth).items()
-        ]
-
-    def _turn(self) -> None:
-        """Between two waits: are the children alive, what do they report, show it."""
-        for venue in self.venues:
-            venue.check()
-        self._product.check()
+    def turn(self) -> None:
+        """Also asks how long frames take to become rows."""
         self._gather_latency()
-        self._view.turn()
+        super().turn()
 
     def _gather_latency(self) -> None:
         report = read_all(self.settings.heartbeat_dir).get("store-0")
         if report is not None:
             self.latency.add(report.started, report.details.get("latency_buckets") or ())
-
-    def _stop_product(self) -> None:
-        self._product.stop()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """TERM and HUP end it as Ctrl-C does; once it is ending, nothing interrupts it."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        for one in caught:
-            signal.signal(one, signal.SIG_IGN)
-        click.echo("stopping everything", err=True)
-        raise KeyboardInterrupt
-
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in caught}
-    try:
-        yield
-    finally:
-        for number, was in before.items():
-            signal.signal(number, was)
 
 
 def _print(verdict: "Verdict", show: Show, as_json: bool) -> None:

@@ -57,7 +57,11 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CandleCheck:
-    """The check of one instrument's candles."""
+    """The check of one instrument's candles. `whole` and `quiet` are the qualities of a window of which nothing is
+    missing, with trades and without."""
+
+    whole: tuple[str, ...] = ("complete",)
+    quiet: tuple[str, ...] = ("quiet",)
 
     def __init__(self, evidence: Evidence, fills: Account, terms: Terms) -> None:
         self._evidence = evidence
@@ -71,7 +75,7 @@ class CandleCheck:
         live = (trade.received for trade in fills.kept if self._seen_live(trade))
         self._proven = min(live, default=self._link.since) + SLACK
         self._first = min((trade.time for trade in self._held), default=self._link.since)
-        self._dim = tuple(self._dim_spans())
+        self._dim = tuple(self.dim_spans())
 
     def run(self) -> tuple[int, list[Fault]]:
         """How many windows were judged, and those that are wrong."""
@@ -86,7 +90,7 @@ class CandleCheck:
                     faults.append(Fault(self._evidence.instrument, timeframe, one.start, wrong))
         return checked, faults
 
-    def _dim_spans(self) -> Iterator[tuple[int, int]]:
+    def dim_spans(self) -> Iterator[tuple[int, int]]:
         """From the last trade before each connection's end to the first after the next began: the times between which
         fills may be missing, for all that the stored trades can tell. Here a window may be partial."""
         for border in self._link.borders:
@@ -166,7 +170,7 @@ class CandleCheck:
         return None if is_empty_at(candle, self._closes(one)) else "tells of trades that are not stored"
 
     def _judge_traded(self, one: Window, candle: Candle) -> str | None:
-        allowed = ("complete", "partial", "repaired") if self._is_dim(one) else ("complete",)
+        allowed = ("complete", "partial", "repaired") if self._is_dim(one) else self.whole
         if candle.quality not in allowed:
             return f"is {candle.quality}, and nothing of it was missed"
         return _unlike(candle, values(one.printed)) or _wrongly_missing(candle)
@@ -175,8 +179,8 @@ class CandleCheck:
         if not is_empty_at(candle, self._closes(one)):
             return "tells of trades, or of a price, that were not there"
         if self._is_dim(one):
-            return None if candle.quality in ("quiet", "partial") else f"is {candle.quality} without a trade"
-        if candle.quality != "quiet" or not self._may_be_quiet(one):
+            return None if candle.quality in (*self.quiet, "partial") else f"is {candle.quality} without a trade"
+        if candle.quality not in self.quiet or not self._may_be_quiet(one):
             return f"is {candle.quality} without a trade"
         return _wrongly_missing(candle)
 

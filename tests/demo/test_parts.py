@@ -15,6 +15,7 @@ from pipeline import settings as settings_module
 from pipeline.commands._demo import instance
 from pipeline.commands._demo.blows import BEGIN, CUT, END, LONGEST_PAUSE, known, plan, rounds
 from pipeline.commands._demo.instance import Offer
+from pipeline.commands._demo.interruption import interruptible
 from pipeline.commands._demo.rows import _value
 from pipeline.commands._demo.settling import _id
 from pipeline.errors import SettingsError
@@ -129,9 +130,7 @@ def test_too_short_a_demo_is_refused_before_anything_starts(tmp_path: Path) -> N
 
 
 def test_signals_are_given_back(tmp_path: Path) -> None:
-    from pipeline.commands.demo import _interruptible
-
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), _interruptible():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before

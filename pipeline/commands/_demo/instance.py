@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +34,12 @@ NAMESPACE = "sim"
 DATABASE = "tapeline_sim"
 RECONNECT = 0.5
 """Seconds: the demo cuts connections on purpose and has no venue to be gentle to."""
+Change = Callable[[SettingsFile], SettingsFile]
 OTHERS = ("REDIS_", "DATABASE_", "POSTGRES_", "SUPERVISOR_")
 """Beginnings of variables that would lead the demo to somebody's real servers."""
+
+WRITTEN = ("up.log", "plan.jsonl", "dealt.jsonl")
+"""Files of a run beside its settings."""
 
 
 class Folder(msgspec.Struct, frozen=True):
@@ -57,25 +61,25 @@ class Folder(msgspec.Struct, frozen=True):
         return self.path / "truth"
 
 
-def take_folder(project: Path, given: Path | None = None) -> Folder:
-    """The folder given, else `var/demo` of the project, else a temporary one where that cannot be written; emptied
-    of an earlier demo. Raises SettingsError when it holds anything else, or when another demo runs there."""
-    path = given.absolute() if given else project / "var" / "demo"
+def take_folder(project: Path, given: Path | None = None, name: str = "demo") -> Folder:
+    """The folder given, else `var/<name>` of the project, else a temporary one where that cannot be written; emptied
+    of an earlier run. Raises SettingsError when it holds anything else, or when another run goes on there."""
+    path = given.absolute() if given else project / "var" / name
     if path.is_dir() and any(path.iterdir()) and not (path / "lock").is_file():
-        raise SettingsError(f"{path} holds something that no demo wrote: name an empty or a new folder")
+        raise SettingsError(f"{path} holds something that no {name} wrote: name an empty or a new folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".gitignore").write_text("*\n")
     except OSError as error:
         if given:
             raise SettingsError(f"cannot write into {path}: {error.strerror}") from error
-        path = Path(tempfile.mkdtemp(prefix="tapeline-demo-"))
+        path = Path(tempfile.mkdtemp(prefix=f"tapeline-{name}-"))
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise SettingsError(f"another demo is running in {path}") from None
+        raise SettingsError(f"another {name} is running in {path}") from None
     folder = Folder(path, lock)
     clear(folder)
     return folder
@@ -91,7 +95,7 @@ def clear(folder: Folder) -> None:
                 shutil.rmtree(place, ignore_errors=True)
     for name in ("state", "truth"):
         shutil.rmtree(folder.path / name, ignore_errors=True)
-    for path in (folder.settings, folder.path / "up.log", *folder.path.glob("simulator-*.log")):
+    for path in (folder.settings, *map(folder.path.joinpath, WRITTEN), *folder.path.glob("simulator-*.log")):
         path.unlink(missing_ok=True)
 
 
@@ -103,8 +107,9 @@ class Offer(NamedTuple):
     rest_url: str
 
 
-def write_settings(folder: Folder, offers: Mapping[str, Offer]) -> Settings:
-    """Writes the settings file, everything of every exchange; returns what a process will make of it."""
+def write_settings(folder: Folder, offers: Mapping[str, Offer], change: Change | None = None) -> Settings:
+    """Writes the settings file, everything of every exchange, as `change` makes it; returns what a process will make
+    of it."""
     redis_port, postgres_port = _free_ports(2)
     file = SettingsFile(
         simulated=True,
@@ -114,7 +119,7 @@ def write_settings(folder: Folder, offers: Mapping[str, Offer]) -> Settings:
         redis=RedisSettings(namespace=NAMESPACE, port=redis_port),
         postgres=PostgresSettings(database=DATABASE, port=postgres_port),
     )
-    folder.settings.write_bytes(settings_module.encode(file))
+    folder.settings.write_bytes(settings_module.encode(change(file) if change else file))
     return settings_module.load(folder.settings, {})
 
 

@@ -1,4 +1,4 @@
-"""The simulator's control endpoint: cut connections, pause the market, print a last trade, ask what it sees."""
+"""The simulator's control endpoint: ask for faults, pause the market, print a last trade, ask what it sees."""
 
 import json
 import urllib.error
@@ -32,9 +32,17 @@ class Market:
     def pause(self) -> None:
         self._command({"pause": True})
 
+    def fault(self, name: str, **arguments: Any) -> None:
+        """A fault of docs/simulator.md, now."""
+        self._command({"fault": name, **arguments})
+
     def print_one(self, instrument: str) -> None:
         """One more order on the instrument, now."""
-        self._command({"print": 1, "instrument": instrument})
+        self.print_orders(instrument, 1)
+
+    def print_orders(self, instrument: str, count: int) -> None:
+        """So many more orders on the instrument, now."""
+        self._command({"print": count, "instrument": instrument})
 
     def _command(self, asked: dict[str, Any], *, before: bool = False) -> list[Any]:
         connections = self.state()["connections"] if before else []

@@ -1,6 +1,6 @@
 """What Postgres holds, read whole for the proof. Reads the tables themselves, by the proof's own words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -11,6 +11,8 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from simulator.listings import Listing
     from simulator.proof.evidence import Candle, Evidence, Trade
+    from simulator.proof.ledger import GapRow
+    from simulator.truth import ConnectionChange, TrueFill
 
 QUERY_TIMEOUT_MS = 600_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,6 +20,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Key = tuple[str, str]
 """(exchange, the exchange's own id)."""
 
+_GAPS: LiteralString = """
+    SELECT i.exchange, i.instrument, g.epoch, g.from_sequence, g.to_sequence, g.from_time, g.to_time, g.cause, g.state,
+           g.reason, (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1] ORDER BY r), '{}')
+                      FROM unnest(g.remaining) AS r)
+    FROM trade_gaps g JOIN instruments i ON i.id = g.instrument_id"""
+_ONE: LiteralString = " WHERE i.exchange = %s AND i.instrument = %s"
+_KNOWN: LiteralString = """
+    SELECT DISTINCT i.instrument FROM instruments i
+    WHERE i.exchange = %s AND EXISTS (SELECT FROM trades t WHERE t.instrument_id = i.id)"""
 _TRADES: LiteralString = """
     SELECT i.exchange, i.instrument, t.epoch, t.sequence, t.time, t.received, t.price, t.size, t.side, t.contracts,
            t.id, t.fills
@@ -72,6 +83,49 @@ def evidence(rows: Rows, exchange: str, truth: Path, listings: "dict[str, Listin
         )
 
 
+def one_by_one(
+    settings: Settings, exchange: str, truth: Path, listings: "dict[str, Listing]"
+) -> "Iterator[tuple[Evidence, list[GapRow]]]":
+    """As `evidence`, with each instrument's part of the ledger, read one instrument at a time: a long run of many
+    trades need not fit into memory. Raises psycopg.Error."""
+    from simulator.truth import read_connections, read_truth
+
+    printed: dict[str, list[TrueFill]] = {}
+    for fill in read_truth(truth):
+        printed.setdefault(fill.instrument, []).append(fill)
+    connections = read_connections(truth)
+    with postgres.connect(settings, QUERY_TIMEOUT_MS) as connection:
+        stored = {str(row[0]) for row in connection.execute(_KNOWN, (exchange,))}
+        for instrument in sorted({*listings, *stored}):
+            fills = printed.pop(instrument, [])
+            yield _read_one(connection, (exchange, instrument), fills, listings.get(instrument), connections)
+
+
+def _read_one(
+    connection: postgres.Connection,
+    key: Key,
+    fills: "list[TrueFill]",
+    listing: "Listing | None",
+    connections: "list[ConnectionChange]",
+) -> "tuple[Evidence, list[GapRow]]":
+    from simulator.proof.evidence import Candle, Evidence, Trade, link, true_trade
+    from simulator.proof.ledger import GapRow
+
+    found = Evidence(
+        instrument=" ".join(key),
+        printed=[true_trade(fill, listing) for fill in fills] if listing else (),
+        trades=[_made(Trade, _TRADE_FIELDS, row[2:]) for row in connection.execute(_TRADES + _ONE, key)],
+        candles=[_made(Candle, _CANDLE_FIELDS, row[2:]) for row in connection.execute(_CANDLES + _ONE, key)],
+        link=link(connections, key[1]),
+    )
+    gaps: list[GapRow] = []
+    for row in connection.execute(_GAPS + _ONE, key):
+        ranges: Any = row[-1]
+        gaps.append(_made(GapRow, _GAP_FIELDS, (*row[2:-1], tuple((first, last) for first, last in ranges))))
+    return found, gaps
+
+
+_GAP_FIELDS = ("epoch", "first", "last", "from_time", "to_time", "cause", "state", "reason", "remaining")
 _TRADE_FIELDS = ("epoch", "sequence", "time", "received", "price", "size", "side", "contracts", "id", "fills")
 _CANDLE_FIELDS = (
     "timeframe",
@@ -94,7 +148,7 @@ _CANDLE_FIELDS = (
 )
 
 
-def _made(kind: Any, fields: tuple[str, ...], row: list[object]) -> Any:
+def _made(kind: Any, fields: tuple[str, ...], row: Sequence[object]) -> Any:
     return kind(**{name: _value(value) for name, value in zip(fields, row, strict=True)})
 
 

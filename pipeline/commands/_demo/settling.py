@@ -45,7 +45,7 @@ class Settling:
             programs = supervisor.programs()
             return all(name in programs and programs[name].state == "RUNNING" for name in names)
 
-        self._until(running, "every process to run", deadline)
+        self.until(running, "every process to run", deadline)
 
     def everything_subscribed(self, supervisor: Supervisor, deadline: float = DEADLINE) -> None:
         """Every subscription of every exchange stands, as its ingest says that lives now."""
@@ -55,7 +55,7 @@ class Settling:
             reports, programs = read_all(self._settings.heartbeat_dir), supervisor.programs()
             return all(_all_subscribed(reports.get(name), programs[name].pid) for name in names)
 
-        self._until(subscribed, "every subscription", deadline)
+        self.until(subscribed, "every subscription", deadline)
 
     def books_valid(self, books: Mapping[str, Iterable[str]], deadline: float = DEADLINE) -> None:
         """The newest record of every instrument's order book, by exchange, says that it is valid."""
@@ -68,7 +68,7 @@ class Settling:
                 for instrument in instruments
             )
 
-        self._until(valid, "every order book to be valid", deadline)
+        self.until(valid, "every order book to be valid", deadline)
 
     def books(self) -> dict[tuple[str, str], dict[str, Any]]:
         """(exchange, instrument) to the newest `orderbook` record."""
@@ -90,7 +90,7 @@ class Settling:
                 row = connection.execute(query).fetchone()
             return row is not None and int(str(row[0])) >= wanted
 
-        self._until(stored, "the first trade of every instrument in Postgres")
+        self.until(stored, "the first trade of every instrument in Postgres")
 
     def drained(self) -> None:
         """All that is in the raw streams now, and what comes of it within UNDISTURBED, has been stored."""
@@ -100,16 +100,16 @@ class Settling:
 
     def _drain(self, keys: Keys, since: Id) -> None:
         """Stage by stage: what stood last in its input when the one before had all."""
-        self._until(lambda: self._last(keys.raw) >= since, "the stream's clock to go on")
+        self.until(lambda: self._last(keys.raw) >= since, "the stream's clock to go on")
         raw = self._last(keys.raw)
-        self._until(lambda: self._cursor(keys, "normalize") >= raw, "normalize")
+        self.until(lambda: self._cursor(keys, "normalize") >= raw, "normalize")
         trade = self._last(keys.trade)
-        self._until(lambda: self._cursor(keys, "aggregate") >= trade, "aggregate")
+        self.until(lambda: self._cursor(keys, "aggregate") >= trade, "aggregate")
         kinds = [kind for kind, readers in READERS.items() if "store" in readers]
         last = {stream: self._last(stream) for stream in map(keys.stream, kinds)}
-        self._until(lambda: self._all_stored(last), "store")
+        self.until(lambda: self._all_stored(last), "store")
 
-    def _until(self, condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
+    def until(self, condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
         """Raises NotSettled. A server that does not answer is waited for as well."""
         end, trouble = time.monotonic() + deadline, ""
         while True:

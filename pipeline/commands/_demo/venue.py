@@ -23,7 +23,7 @@ class Venue:
     ) -> None:
         self.exchange = exchange
         self.truth: Path = folder.truth / exchange
-        self.listings = _listings(exchange, symbols)
+        self.listings = listed(exchange, symbols)
         options = {"--exchange": exchange, "--rate": rate, "--symbols": symbols, "--seed": seed, "--truth": self.truth}
         arguments = ["simulate", "--json", *(str(part) for option in options.items() for part in option)]
         self._child = Child(f"simulator-{exchange}", arguments, folder.path / f"simulator-{exchange}.log", environ)
@@ -58,7 +58,8 @@ class Venue:
                 self._child.stop()
 
 
-def _listings(exchange: str, symbols: int) -> "dict[str, Listing]":
+def listed(exchange: str, symbols: int) -> "dict[str, Listing]":
+    """What the simulated exchange lists with so many made pairs, by its own ids."""
     from simulator.listings import listings
 
     dialect = import_module(f"simulator.exchanges.{EXCHANGES[exchange].module}")

@@ -42,7 +42,8 @@ _CANDLE = msgspec.json.Decoder(Candle)
 class View:
     """Open it with `with`. `say` adds an event, `turn` looks again when it is time."""
 
-    def __init__(self, duration: float) -> None:
+    def __init__(self, duration: float, title: str = "Tapeline demo") -> None:
+        self._title = title
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._begun = time.monotonic()
@@ -136,7 +137,7 @@ class View:
         return Group(*parts, Text("\n".join(self._events), style="dim"))
 
     def _headline(self) -> Text:
-        text = Text("Tapeline demo", style="bold")
+        text = Text(self._title, style="bold")
         text.append("  simulated market, real processes, real Redis and Postgres", style="dim")
         if self._market_since is not None:
             left = max(0.0, self._duration - (time.monotonic() - self._market_since))

@@ -1,0 +1,84 @@
+"""Faults of processes: killed, killed twice in a row, stopped, stuttering."""
+
+import os
+import signal
+
+from pipeline.commands._chaos.fault import Fault
+from pipeline.commands._chaos.plan import SUPERVISORD
+from pipeline.commands._chaos.scene import signalled
+from pipeline.errors import ServerAway
+from pipeline.parent import command_of
+
+COMES_BACK = 90.0
+STOPPED, RUNS = 1.5, 0.2
+"""Seconds of a stutter: about what a disk that is slow to sync makes of a server."""
+
+
+class OfProcess(Fault):
+    """Two faults never touch the same process. Who harms another one needs supervisord to name its pid."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.planned.target, SUPERVISORD})
+
+
+class Kill(OfProcess):
+    """SIGKILL."""
+
+    def begin(self) -> bool:
+        return bool(self._kill())
+
+    def _kill(self) -> int:
+        pid = self.scene.pid(self.planned.target)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+class KillTwice(Kill):
+    """SIGKILL, and once more as soon as supervisord has started the next one: while it reads its files."""
+
+    def begin(self) -> bool:
+        self._first = self._kill()
+        return bool(self._first)
+
+    def over(self, elapsed: float) -> bool:
+        try:
+            pid = self.scene.pid(self.planned.target)
+        except ServerAway:
+            pid = 0
+        if pid in (0, self._first):
+            return elapsed > COMES_BACK
+        os.kill(pid, signal.SIGKILL)
+        return True
+
+
+class Stop(OfProcess):
+    """SIGSTOP, later SIGCONT, unless the watchdog took it for hung and killed it meanwhile. Of a server the whole:
+    Postgres works in children."""
+
+    def begin(self) -> bool:
+        self._stopped = [(pid, command_of(pid)) for pid in self.scene.tree(self.planned.target)]
+        signalled(self._stopped, signal.SIGSTOP)
+        return bool(self._stopped)
+
+    def end(self) -> None:
+        signalled(self._stopped, signal.SIGCONT)
+
+
+class Stutter(Stop):
+    """Stopped for 1.5 s, running for 0.2 s, again and again: a server whose disk is slow to sync.
+
+    Slowing fsync itself would need a library loaded into the server. What that would show besides, and this does
+    not: a Redis that forgets what it has acknowledged when it is killed then."""
+
+    def begin(self) -> bool:
+        self._runs = False
+        return super().begin()
+
+    def over(self, elapsed: float) -> bool:
+        runs = elapsed % (STOPPED + RUNS) > STOPPED
+        if runs != self._runs:
+            self._runs = runs
+            signalled(self._stopped, signal.SIGCONT if runs else signal.SIGSTOP)
+        return super().over(elapsed)
