@@ -4,6 +4,7 @@ A record's checksum covers where it stands, so that neither zeros, nor an old bl
 record inside another one's bytes is ever taken for one.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -114,9 +115,11 @@ def found(folder: Path, number: int, torn: Torn) -> File | None:
     return None
 
 
-def cut_end(file: File, torn: Torn) -> int:
-    """Cuts what is torn at the file's end and syncs it; running number of the next record. Raises OSError."""
+def cut_end(file: File, torn: Torn) -> tuple[int, bytes | None]:
+    """Cuts what is torn at the file's end and syncs it; running number of the next record, and the last good one.
+    Raises OSError."""
     opened = os.open(file.path, os.O_RDWR)
+    newest: bytes | None = None
     try:
         offset, index = HEADER.size, file.first
         while offset < file.end:
@@ -128,11 +131,11 @@ def cut_end(file: File, torn: Torn) -> int:
                 os.ftruncate(opened, offset)
                 file.end = offset
                 break
-            offset, index = after, index + 1
+            offset, index, newest = after, index + 1, newest if data is None else data
         flush(opened)
     finally:
         os.close(opened)
-    return index
+    return index, newest
 
 
 def write(file: int, data: bytes, offset: int) -> None:
@@ -203,7 +206,13 @@ def _look(file: int, number: int, offset: int, end: int) -> tuple[bytes | None, 
     after = offset + RECORD.size + length
     if after > end:
         return None, end
-    data = os.pread(file, length, offset + RECORD.size)
+    try:
+        data = os.pread(file, length, offset + RECORD.size)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # A block the disk cannot read is as damaged as one it reads wrongly.
+        data = b""
     return (data if len(data) == length and _checksum(number, offset, data) == checksum else None), after
 
 

@@ -81,6 +81,8 @@ class Segments:
         self.lost = 0
         self.waiting_bytes = 0
         """Bytes on disk of what was not dropped."""
+        self.newest: bytes | None = None
+        """The last record that was there at the opening, dropped or not."""
         self._torn = Torn()
         self._files: list[File] = []
         self._mark = self._at = self._given = self._synced = Position(0, 0, 0)
@@ -198,7 +200,7 @@ class Segments:
         files = [found(self._folder, number, self._torn) for number in numbers]
         self._files = [file for file in files if file is not None]
         self._last = max([*numbers, mark.segment if mark else 0])
-        self._next = cut_end(self._files[-1], self._torn) if self._files else 0
+        self._next = self._cut_end()
         if mark is None:
             log.warning("%s: it is not known how far it was read: all there is comes again", self._folder)
             oldest = self._files[0] if self._files else None
@@ -209,6 +211,17 @@ class Segments:
         self._synced = Position(self._last, 0, self._next)
         self._unlink()
         flush_folder(self._folder)
+
+    def _cut_end(self) -> int:
+        """Running number of the next record. Files without one at the end go: a kill left them."""
+        after = 0
+        while self._files:
+            index, self.newest = cut_end(self._files[-1], self._torn)
+            after = max(after, index)
+            if self._files[-1].end > HEADER.size:
+                break
+            self._files.pop().path.unlink()
+        return after
 
     def _file_for(self, size: int) -> tuple[File, int]:
         """The file to append to, and it opened."""

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pipeline.segments
-from pipeline.segment import HEADER, RECORD, read_mark, write_mark
+from pipeline.segment import HEADER, RECORD, header, read_mark, write_mark
 from pipeline.segments import DiskFull, Position, Segments, SegmentsFull, SegmentsInUse
 from tests.servers import DEADLINE
 
@@ -180,6 +180,21 @@ def test_a_torn_last_record_is_cut_and_counted(folder: Path, cut: int) -> None:
         assert segments.lost == 0
     with opened(folder) as segments:
         assert segments.torn == 0
+
+
+def test_a_kill_while_a_file_is_made_leaves_nothing_behind(folder: Path) -> None:
+    with opened(folder) as segments:
+        segments.append([b"first", b"last"])
+        assert segments.newest is None
+    text = files(folder)[0].read_bytes()
+    (folder / "000000000002.seg").write_bytes(header(2))
+    (folder / "000000000003.seg").write_bytes(text[:11])
+    with opened(folder) as segments:
+        assert segments.newest == b"last"
+        assert len(files(folder)) == 1
+        segments.append([b"new"])
+        assert everything(segments) == [b"first", b"last", b"new"]
+        assert (segments.lost, segments.waiting_records) == (0, 3)
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"\xff"])
