@@ -113,6 +113,14 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     batch_age: Seconds = 0.1
 
 
+class DiskSettings(Section, frozen=True, kw_only=True):
+    """What may wait on disk, in bytes: `spool_bytes` of raw frames of each exchange while Redis takes none (shared
+    evenly by its partitions), `spill_bytes` of batches of store while Postgres is away."""
+
+    spool_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024 * 1024)] = 4 * 1024 * 1024 * 1024
+    spill_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024 * 1024)] = 16 * 1024 * 1024 * 1024
+
+
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """How long streams are kept for outside readers after all of ours have read them: at least
     `stream_seconds`, and at least `stream_entries` entries."""
@@ -131,6 +139,7 @@ class SettingsFile(Section, frozen=True, kw_only=True):
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     store: StoreSettings = StoreSettings()
+    disk: DiskSettings = DiskSettings()
     retention: RetentionSettings = RetentionSettings()
     simulated: bool = False
     state_dir: str | None = None
@@ -297,6 +306,7 @@ _SECTIONS: dict[str, type[Section]] = {
     r"\$\.redis": RedisSettings,
     r"\$\.postgres": PostgresSettings,
     r"\$\.store": StoreSettings,
+    r"\$\.disk": DiskSettings,
     r"\$\.retention": RetentionSettings,
     r"\$": SettingsFile,
 }

@@ -20,6 +20,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`redis`": settings.RedisSettings,
     "`postgres`": settings.PostgresSettings,
     "`store`": settings.StoreSettings,
+    "`disk`": settings.DiskSettings,
     "`retention`": settings.RetentionSettings,
 }
 
