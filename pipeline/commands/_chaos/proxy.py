@@ -98,6 +98,7 @@ class Proxy:
             server = self._loop.run_until_complete(self._bind())
         except OSError as error:
             self._failed = error
+            self._loop.close()
             self._open.set()
             return
         self._open.set()

@@ -21,7 +21,7 @@ LEAD = 1.0
 """Seconds in which everybody connects through the proxy before anything happens."""
 LINGER = 1.0
 JUNK = f"not{NAMESPACE}:junk"
-CHUNK = 256 * 1024
+SIZES = (256 * 1024, 4 * 1024, 64)
 CHUNKS = 64
 """Written at most in one turn."""
 MOST_CHUNKS = 8_192
@@ -138,26 +138,29 @@ class Fill(OfServer):
 
     def begin(self) -> bool:
         self._written = 0
-        return self._write()
+        # It stays connected: what its connection costs the server would be free again otherwise.
+        self._client = redis_probe.connect(self.scene.settings, timeout=2.0)
+        try:
+            self._fill()
+        except (redis.exceptions.RedisError, OSError):
+            self._client.close()
+            return False
+        return True
 
     def over(self, elapsed: float) -> bool:
-        with contextlib.suppress(ServerAway):
-            self._write()
+        with contextlib.suppress(redis.exceptions.RedisError, OSError):
+            self._fill()
         return super().over(elapsed)
 
     def end(self) -> None:
+        self._client.close()
         with self.scene.redis() as client:
             redis_probe.call(client, "UNLINK", JUNK)
 
-    def _write(self) -> bool:
-        """Whether anything could be written. Stops at the first refusal."""
-        try:
-            with self.scene.redis() as client:
+    def _fill(self) -> None:
+        """Writes what a turn may, in ever smaller entries, until the server refuses."""
+        for size in SIZES:
+            with contextlib.suppress(redis.exceptions.OutOfMemoryError):
                 for _ in range(CHUNKS if self._written < MOST_CHUNKS else 0):
-                    redis_probe.call(client, "XADD", JUNK, "*", "data", bytes(CHUNK))
+                    redis_probe.call(self._client, "XADD", JUNK, "*", "data", bytes(size))
                     self._written += 1
-        except ServerAway as error:
-            if isinstance(error.__cause__, redis.exceptions.ResponseError):
-                return self._written > 0
-            raise
-        return True

@@ -1,0 +1,138 @@
+"""The outcome: the line of JSON, when it is good, and what it says when it is not."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.commands._chaos.outcome import Outcome
+from simulator.proof.books import BookFault
+from simulator.proof.evidence import Evidence
+from simulator.proof.ledger import Judged, LedgerFault, judge
+from tests.demo.made import World, world
+
+KEYS = [
+    "trades_printed",
+    "trades_stored",
+    "lost",
+    "duplicated",
+    "candles_checked",
+    "candles_wrong",
+    "gaps_opened",
+    "gaps_open",
+    "unrecoverable",
+    "faults",
+    "by_fault",
+    "seed",
+]
+
+
+def judged(made: World) -> Judged:
+    evidence = Evidence(
+        instrument="okx BTC-USDT", printed=made.printed, trades=made.trades, candles=made.candles, link=made.link
+    )
+    return judge(evidence, (), made.terms)
+
+
+def flawless() -> Judged:
+    """Nothing was printed while nobody was connected."""
+    made = world()
+    kept = {row.sequence for row in made.trades}
+    made.printed = [fill for fill in made.printed if fill.sequence in kept]
+    one = judged(made)
+    return msgspec.structs.replace(one, line=msgspec.structs.replace(one.line, faults=()))
+
+
+def outcome(*all_judged: Judged, **change: Any) -> Outcome:
+    made = Outcome(
+        judged=all_judged,
+        books=(None,),
+        dealt={"kill": 3, "cut": 2},
+        dropped={"kill": 1},
+        seed=7,
+        not_back=None,
+        unsettled=(),
+        gaps_stay=False,
+    )
+    return msgspec.structs.replace(made, **change)
+
+
+def test_the_line_of_json() -> None:
+    line = outcome(flawless(), flawless()).json
+    assert "\n" not in line
+    told = json.loads(line)
+    assert list(told) == KEYS
+    assert told["trades_printed"] == told["trades_stored"] > 400
+    assert told["candles_checked"] > 200
+    assert (told["faults"], told["by_fault"], told["seed"]) == (5, {"cut": 2, "kill": 3}, 7)
+    assert not any(told[name] for name in ("lost", "duplicated", "candles_wrong", "gaps_open", "unrecoverable"))
+
+
+def test_good_is_good() -> None:
+    assert outcome(flawless()).exit_code == 0
+    assert list(outcome(flawless()).findings()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"books": (BookFault("okx BTC-USDT", "no book"),)}, "okx BTC-USDT: book: no book"),
+        ({"unsettled": ("3 gaps are open",)}, "not settled: 3 gaps are open"),
+        ({"dealt": {}}, None),
+        ({"judged": ()}, None),
+    ],
+)
+def test_what_is_wrong_beside_the_numbers_is_a_finding(change: dict[str, Any], told: str | None) -> None:
+    made = outcome(flawless(), **change)
+    assert made.exit_code == 1
+    assert list(made.findings()) == ([told] if told else [])
+
+
+@pytest.mark.parametrize("count", ["open", "unrecoverable"])
+def test_gaps_are_findings(count: str) -> None:
+    assert outcome(msgspec.structs.replace(flawless(), **{count: 1})).exit_code == 1
+
+
+def test_open_gaps_may_stay_when_asked_for_but_not_unrecoverable_ones() -> None:
+    assert outcome(msgspec.structs.replace(flawless(), open=1), gaps_stay=True).exit_code == 0
+    assert outcome(msgspec.structs.replace(flawless(), unrecoverable=1), gaps_stay=True).exit_code == 1
+
+
+def test_a_false_ledger_is_a_finding() -> None:
+    made = outcome(msgspec.structs.replace(flawless(), faults=(LedgerFault("okx BTC-USDT", "says so"),)))
+    assert made.exit_code == 1
+    assert list(made.findings()) == ["okx BTC-USDT: ledger: says so"]
+
+
+def test_lost_doubled_and_wrong_are_told_by_number_and_window() -> None:
+    lost, doubled, wrong = world(), world(), world()
+    row = lost.trades[80]
+    lost.without(lambda one: one is row)
+    doubled.trades.append(doubled.trades[80])
+    wrong.spoil("5s", 20_000, trades_count=1)
+    texts = list(outcome(judged(lost), judged(doubled), judged(wrong)).findings())
+    assert any(f"fill {row.id} (epoch 0) of {row.time} is lost" in text for text in texts)
+    made = outcome(judged(lost), judged(doubled), judged(wrong), books=())
+    assert made.counts["duplicated"] == 1
+    assert made.exit_code == 1
+
+
+def test_many_findings_are_cut_short() -> None:
+    made = world()
+    made.trades.clear()
+    texts = list(outcome(judged(made)).findings())
+    assert len(texts) == 31
+    assert texts[-1].startswith("… and ")
+
+
+def test_a_product_that_did_not_come_back_is_worse_than_a_finding() -> None:
+    made = outcome(flawless(), not_back="waited 240 s in vain for every process to run")
+    assert made.exit_code == 3
+    assert next(made.findings()).startswith("did not come back: waited")
+
+
+def test_the_tables_sum_up() -> None:
+    made = outcome(flawless(), flawless())
+    assert made.table().row_count == 3
+    assert made.faults_table().row_count == 2

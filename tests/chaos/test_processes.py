@@ -1,0 +1,106 @@
+"""Faults of processes, on real ones."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands._chaos.plan import Planned
+from pipeline.commands._chaos.processes import RUNS, STOPPED, Kill, KillTwice, Stop, Stutter
+from pipeline.commands._chaos.scene import signalled
+from pipeline.parent import _status, command_of
+from tests.chaos.made import scene_of, settings_of, sleeper
+from tests.servers import wait_until
+
+
+class Family:
+    """A process and its child."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.pids = [process.pid, int(process.stdout.readline())]
+
+    @property
+    def states(self) -> list[str]:
+        return [_status(pid)[0] for pid in self.pids]
+
+    def are(self, *states: str) -> None:
+        wait_until(lambda: self.states == list(states), f"{states}, not {self.states}")
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    with sleeper() as process:
+        made = Family(process)
+        yield made
+        for pid in reversed(made.pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def planned(fault: str, target: str, seconds: float = 0.0) -> Planned:
+    return Planned(at=0, fault=fault, target=target, seconds=seconds)
+
+
+def test_a_worker_is_stopped_and_goes_on(family: Family, tmp_path: Path) -> None:
+    fault = Stop(planned("stop", "store-0", 1.0), scene_of(settings_of(tmp_path), {"store-0": family.pids[0]}))
+    assert fault.begin()
+    family.are("T", "S")
+    assert not fault.over(0.9)
+    assert fault.over(1.0)
+    fault.end()
+    family.are("S", "S")
+
+
+def test_of_a_server_the_children_are_stopped_too(family: Family, tmp_path: Path) -> None:
+    fault = Stop(planned("stop", "postgres", 1.0), scene_of(settings_of(tmp_path), {"postgres": family.pids[0]}))
+    assert fault.begin()
+    family.are("T", "T")
+    fault.end()
+    family.are("S", "S")
+
+
+def test_a_stutter_stops_and_runs_in_turn(family: Family, tmp_path: Path) -> None:
+    fault = Stutter(planned("stutter", "redis", 5.0), scene_of(settings_of(tmp_path), {"redis": family.pids[0]}))
+    assert fault.begin()
+    family.are("T", "T")
+    assert not fault.over(STOPPED + RUNS / 2)
+    family.are("S", "S")
+    assert not fault.over(STOPPED + RUNS + 0.1)
+    family.are("T", "T")
+    assert fault.over(5.0)
+    fault.end()
+    family.are("S", "S")
+
+
+def test_a_process_that_was_replaced_meanwhile_is_not_signalled(family: Family) -> None:
+    pid = family.pids[0]
+    signalled([(pid, "another program")], signal.SIGKILL)
+    signalled([(pid, command_of(pid))], signal.SIGSTOP)
+    family.are("T", "S")
+
+
+def test_a_kill_and_nothing_to_kill(family: Family, tmp_path: Path) -> None:
+    scene = scene_of(settings_of(tmp_path), {"store-0": family.pids[0], "redis": 0})
+    assert not Kill(planned("kill", "redis"), scene).begin()
+    assert not Kill(planned("kill", "aggregate-0"), scene).begin()
+    assert Kill(planned("kill", "store-0"), scene).begin()
+    assert family.process.wait(10) == -signal.SIGKILL
+
+
+def test_killed_twice_in_a_row_as_soon_as_there_is_another(family: Family, tmp_path: Path) -> None:
+    pids = {"redis": family.pids[0]}
+    fault = KillTwice(planned("kill_twice", "redis"), scene_of(settings_of(tmp_path), pids))
+    assert fault.begin()
+    assert family.process.wait(10) == -signal.SIGKILL
+    assert not fault.over(1.0)
+    pids["redis"] = 0
+    assert not fault.over(1.0)
+    pids["redis"] = family.pids[1]
+    assert fault.over(1.1)
+    wait_until(lambda: _status(family.pids[1])[0] in ("", "Z"), "the second kill")
