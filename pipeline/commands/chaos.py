@@ -21,6 +21,7 @@ from pipeline.commands._chaos.outcome import Outcome
 from pipeline.commands._chaos.plan import SUPERVISORD, Ground, Planned
 from pipeline.commands._chaos.proxy import Proxy
 from pipeline.commands._chaos.scene import Line, Scene
+from pipeline.commands._chaos.slowdisk import SlowDisk
 from pipeline.commands._demo import instance, rows
 from pipeline.commands._demo.instance import Folder, Offer
 from pipeline.commands._demo.interruption import interruptible
@@ -31,7 +32,7 @@ from pipeline.commands._demo.view import View
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
 from pipeline.exchanges import EXCHANGES
-from pipeline.settings import SettingsFile
+from pipeline.settings import DiskSettings, SettingsFile
 from pipeline.stanzas import socket_of
 from pipeline.supervisor import Supervisor
 from pipeline.timeframes import TIMEFRAMES
@@ -49,6 +50,8 @@ ANSWER = 1.0
 WIDTH = 120
 """Columns of the tables in a file or a pipe."""
 MAXMEMORY = 256 * 1024 * 1024
+ROOM = 64 * 1024 * 1024
+"""Bytes of Redis, and of what may wait on disk: little enough to be filled."""
 RESTARTS = 100
 """Quick restarts in a row: with fewer the watchdog slows down, as it should, and there is less left to harm."""
 
@@ -176,6 +179,10 @@ class Run(Performance):
         self.lines: dict[str, Line] = {}
         self.not_back: str | None = None
         self.unsettled: list[str] = []
+        self.disk = SlowDisk(self.folder.path / "slowdisk")
+        if not self.disk.build(self.environ):
+            self.view.say("no C compiler here, or not Linux: slow_sync is left out")
+        self.environ |= self.disk.environment
         self.open_markets(terms, self._offer, _chaotic)
 
     def _offer(self, venue: Venue) -> Offer:
@@ -190,7 +197,7 @@ class Run(Performance):
         venues = {venue.exchange: venue for venue in self.venues}
         # Short of patience: while supervisord is harmed, other faults must end in time.
         supervisor = Supervisor(socket_of(self.settings), ANSWER)
-        scene = Scene(self.settings, supervisor, venues, self.lines, self.view.say, gaps_stay=gaps_stay)
+        scene = Scene(self.settings, supervisor, venues, self.lines, self.disk, gaps_stay=gaps_stay)
         self.campaign = Campaign(planned, scene, self.folder.path / "dealt.jsonl", self.view.say)
         self.scene = scene
         self.stack.callback(self.campaign.abandon)
@@ -210,6 +217,8 @@ class Run(Performance):
         """Ends every fault and waits until all is stored and repaired, or remembers what did not come."""
         for venue in self.venues:
             venue.market.fault("clear")
+            # What was refused or acknowledged in silence is asked for again with the next connection.
+            venue.market.fault("disconnect")
             venue.market.pause()
         self.view.say("the faults are over and the markets pause; waiting until everything is stored and repaired")
         try:
@@ -308,6 +317,7 @@ def _chaotic(file: SettingsFile) -> SettingsFile:
     return msgspec.structs.replace(
         file,
         redis=msgspec.structs.replace(file.redis, maxmemory=MAXMEMORY),
+        disk=DiskSettings(spool_bytes=ROOM, spill_bytes=ROOM),
         collection_settings=msgspec.structs.replace(file.collection_settings, max_restart_attempts=RESTARTS),
     )
 

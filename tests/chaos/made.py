@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline import settings as settings_module
 from pipeline.commands._chaos.scene import Scene
+from pipeline.commands._chaos.slowdisk import SlowDisk
 from pipeline.settings import ExchangeSettings, PostgresSettings, RedisSettings, Settings, SettingsFile, TradingPair
 from pipeline.supervisor import Program, Supervisor
 
@@ -37,7 +38,7 @@ def settings_of(folder: Path, redis_url: str | None = None, database_url: str | 
 
 
 def scene_of(settings: Settings, pids: dict[str, int] | None = None) -> Scene:
-    return Scene(settings, Programs(pids or {}), {}, {}, lambda _: None, gaps_stay=True)
+    return Scene(settings, Programs(pids or {}), {}, {}, SlowDisk(settings.state_dir / "slowdisk"), gaps_stay=True)
 
 
 def sleeper() -> "subprocess.Popen[bytes]":

@@ -41,7 +41,7 @@ class Recorded(Fault):
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
     for name in campaigns.FAULTS:
-        monkeypatch.setitem(campaigns.FAULTS, name, Recorded)  # type: ignore[misc]
+        monkeypatch.setitem(campaigns.FAULTS, name, Recorded)
     monkeypatch.setattr(campaigns, "SPACING", 0.0)
     Recorded.said, Recorded.absent, Recorded.stubborn = [], set(), 0
     return Recorded

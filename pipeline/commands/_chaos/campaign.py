@@ -27,6 +27,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "stop": processes.Stop,
     "hang": processes.Stop,
     "stutter": processes.Stutter,
+    "slow_sync": processes.SlowSync,
     "cut": servers.Cut,
     "stall": servers.Stall,
     "deaf": servers.Deaf,

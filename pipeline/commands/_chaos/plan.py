@@ -66,6 +66,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("hang", "processes", 2, (17.0, 22.0)),
     Kind("stutter", "redis", 2, (3.0, 8.0)),
     Kind("stutter", "postgres", 2, (3.0, 8.0)),
+    Kind("slow_sync", "redis", 3, (2.0, 6.0), choices={"kill": (True, True, False)}),
     Kind("cut", "redis", 3),
     Kind("cut", "postgres", 3),
     Kind("stall", "redis", 3, (1.0, 8.0)),

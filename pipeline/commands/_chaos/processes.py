@@ -1,4 +1,4 @@
-"""Faults of processes: killed, killed twice in a row, stopped, stuttering."""
+"""Faults of processes: killed, killed twice in a row, stopped, stuttering, slow to sync."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from pipeline.parent import command_of
 
 COMES_BACK = 90.0
 STOPPED, RUNS = 1.5, 0.2
-"""Seconds of a stutter: about what a disk that is slow to sync makes of a server."""
+"""Seconds of a stutter."""
 
 
 class OfProcess(Fault):
@@ -67,10 +67,7 @@ class Stop(OfProcess):
 
 
 class Stutter(Stop):
-    """Stopped for 1.5 s, running for 0.2 s, again and again: a server whose disk is slow to sync.
-
-    Slowing fsync itself would need a library loaded into the server. What that would show besides, and this does
-    not: a Redis that forgets what it has acknowledged when it is killed then."""
+    """Stopped for 1.5 s, running for 0.2 s, again and again: a server that has to wait for its disk."""
 
     def begin(self) -> bool:
         self._runs = False
@@ -82,3 +79,21 @@ class Stutter(Stop):
             self._runs = runs
             signalled(self._stopped, signal.SIGCONT if runs else signal.SIGSTOP)
         return super().over(elapsed)
+
+
+class SlowSync(OfProcess):
+    """Syncing takes Redis 1.5 s longer; meanwhile it holds writes back and acknowledges them all the same. With
+    `kill` it is killed in the end, and forgets them: it goes back in time while all others do not."""
+
+    def begin(self) -> bool:
+        if not self.scene.disk.built:
+            return False
+        self.scene.disk.slow(True)
+        return True
+
+    def end(self) -> None:
+        try:
+            if self.planned.arguments.get("kill") and (pid := self.scene.pid(self.planned.target)):
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            self.scene.disk.slow(False)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import psycopg
@@ -13,6 +13,7 @@ import redis.exceptions
 
 from pipeline.commands._chaos.plan import SUPERVISORD
 from pipeline.commands._chaos.proxy import Proxy
+from pipeline.commands._chaos.slowdisk import SlowDisk
 from pipeline.commands._demo.venue import Venue
 from pipeline.errors import ServerAway
 from pipeline.parent import command_of
@@ -48,7 +49,7 @@ class Scene:
         supervisor: Supervisor,
         venues: Mapping[str, Venue],
         lines: Mapping[str, Line],
-        say: Callable[[str], None],
+        disk: SlowDisk,
         *,
         gaps_stay: bool,
     ) -> None:
@@ -56,7 +57,7 @@ class Scene:
         self.supervisor = supervisor
         self.venues = venues
         self.lines = lines
-        self.say = say
+        self.disk = disk
         self._gaps_stay = gaps_stay
         self._retired: list[tuple[float, Proxy]] = []
 

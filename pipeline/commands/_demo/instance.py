@@ -93,7 +93,7 @@ def clear(folder: Folder) -> None:
         for place in elsewhere:
             if not place.is_relative_to(folder.path) and "tapeline" in str(place):
                 shutil.rmtree(place, ignore_errors=True)
-    for name in ("state", "truth"):
+    for name in ("state", "truth", "slowdisk"):
         shutil.rmtree(folder.path / name, ignore_errors=True)
     for path in (folder.settings, *map(folder.path.joinpath, WRITTEN), *folder.path.glob("simulator-*.log")):
         path.unlink(missing_ok=True)
