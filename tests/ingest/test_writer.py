@@ -61,7 +61,11 @@ class Fixture:
 
     async def _open_ready(self) -> Wire:
         wire = await Wire.open(self.url, timeout=HASTY.redis_timeout / 1e9)
-        await wait_ready(wire, KEYS.namespace)
+        try:
+            await wait_ready(wire, KEYS.namespace)
+        except BaseException:
+            await wire.close()
+            raise
         return wire
 
 
