@@ -77,8 +77,9 @@ class SubscriptionData(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class RequestData(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a want: `asked` before the first request goes out, then `answered` (every frame of the answer
-    stands before it in the stream) or `refused` with a short `reason`; `permanent`: asking again would not help. Of an answered
-    want of trades `first` … `last` are the numbers that its pages span, whether the venue had them all or not."""
+    stands before it in the stream) or `refused` with a short `reason`; `permanent`: asking again would not help. Of
+    an answered want of trades `first` … `last` are the numbers that its pages span, whether the venue had them all or
+    not."""
 
     key: str
     number: int

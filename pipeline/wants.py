@@ -14,8 +14,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`what`: snapshot (the order book by REST), resync (subscribe to the order book anew on `connection`), trades
     (those of the numbers `first` … `last` of `epoch`, inclusive, printed between `from_time` and `to_time` in ns).
 
-    A want of trades may shrink under the same number while their pages come. `number` rises each time it is wanted anew; `since` is the stream's `received` (ns) at which it was first wanted;
-    `reason` is for people: first, gap, checksum, crossed, exhausted ….
+    A want of trades may shrink under the same number while their pages come. `number` rises each time it is wanted
+    anew; `since` is the stream's `received` (ns) at which it was first wanted; `reason` is for people: first, gap,
+    checksum, crossed, exhausted ….
     """
 
     what: Literal["snapshot", "resync", "trades"]
