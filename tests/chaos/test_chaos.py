@@ -24,8 +24,8 @@ def started(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def ours(folder: Path) -> list[str]:
-    """Command lines of processes that live on this folder."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    """Processes that live on this folder: it stands in their command line or in their environment."""
+    listing = subprocess.run(["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     return [line for line in listing.splitlines() if str(folder) in line]
 
 
@@ -56,18 +56,19 @@ def test_ctrl_c_in_the_midst_of_it_leaves_nothing_running(tmp_path: Path) -> Non
     plan.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = started(tmp_path, "--minutes", "1", "--plan", str(plan), "--gaps-stay", *SMALL)
     dealt = tmp_path / FOLDER / "dealt.jsonl"
-    try:
-        wait_until(
-            lambda: run.poll() is not None or (dealt.is_file() and len(dealt.read_text().splitlines()) == len(lines)),
-            "all four faults to be in force",
-            120.0,
-        )
-        assert len(ours(tmp_path / FOLDER)) > 5
-        run.send_signal(signal.SIGINT)
-        out, said = run.communicate(timeout=150)
-    finally:
-        if run.poll() is None:
-            run.kill()
+    with run:
+        try:
+            wait_until(
+                lambda: (
+                    run.poll() is not None or (dealt.is_file() and len(dealt.read_text().splitlines()) == len(lines))
+                ),
+                "all four faults to be in force",
+                120.0,
+            )
+            assert len(ours(tmp_path / FOLDER)) > 10
+        finally:
+            run.send_signal(signal.SIGINT)
+            out, said = run.communicate(timeout=150)
     assert run.returncode == 130, said[-3000:]
     assert out == ""
     wait_until(lambda: ours(tmp_path / FOLDER) == [], "everything to be gone")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from pipeline.commands._chaos.scene import signalled
 from pipeline.parent import _status, command_of
 from tests.chaos.made import scene_of, settings_of, sleeper
 from tests.servers import wait_until
+
+ROOT = Path(__file__).parents[2]
 
 
 class Family:
@@ -104,3 +107,20 @@ def test_killed_twice_in_a_row_as_soon_as_there_is_another(family: Family, tmp_p
     pids["redis"] = family.pids[1]
     assert fault.over(1.1)
     wait_until(lambda: _status(family.pids[1])[0] in ("", "Z"), "the second kill")
+
+
+def test_what_was_stopped_goes_on_when_the_run_itself_is_killed(family: Family) -> None:
+    code = (
+        "import sys, tempfile, time\n"
+        "from pathlib import Path\n"
+        "from pipeline.commands._chaos.plan import Planned\n"
+        "from pipeline.commands._chaos.processes import Stop\n"
+        "from tests.chaos.made import scene_of, settings_of\n"
+        "scene = scene_of(settings_of(Path(tempfile.gettempdir()) / 'none'), {'redis': int(sys.argv[1])})\n"
+        "assert Stop(Planned(at=0, fault='stop', target='redis', seconds=60), scene).begin()\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(family.pids[0])], cwd=ROOT) as run:
+        family.are("T", "T")
+        run.kill()
+    family.are("S", "S")

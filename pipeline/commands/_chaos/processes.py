@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 from pipeline.commands._chaos.fault import Fault
 from pipeline.commands._chaos.plan import SUPERVISORD
@@ -59,11 +60,22 @@ class Stop(OfProcess):
 
     def begin(self) -> bool:
         self._stopped = [(pid, command_of(pid)) for pid in self.scene.tree(self.planned.target)]
+        if not self._stopped:
+            return False
+        self._awakener = _awakener([pid for pid, _ in self._stopped])
         signalled(self._stopped, signal.SIGSTOP)
-        return bool(self._stopped)
+        return True
 
     def end(self) -> None:
         signalled(self._stopped, signal.SIGCONT)
+        self._awakener.communicate()
+
+
+def _awakener(pids: list[int]) -> "subprocess.Popen[bytes]":
+    """Continues the processes once its input ends: with the fault, or with us, should we be killed meanwhile. Who is
+    stopped could not even fall with its parent."""
+    words = ["/bin/sh", "-c", 'read _; kill -CONT "$@" 2>/dev/null', "sh", *map(str, pids)]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
 
 
 class Stutter(Stop):
