@@ -32,6 +32,7 @@ Name = Literal[
     "book_stale",
     "book_reset",
     "oversized",
+    "skew",
     "clear",
 ]
 VARIANTS = ("broken", "types", "missing")
@@ -57,7 +58,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     book_reset: the numbers of a book begin anew at the next change; `instrument` (all without it).
     relisting, jump: `instrument`; jump also `count`, the numbers left out.
     rest_error: `status`, `code`, `seconds`. lifetime: connections end `seconds` after they began, as those of venues
-    with a longest life do (the venue's own without `seconds`). clear: ends every fault in force.
+    with a longest life do (the venue's own without `seconds`). skew: the exchange's clock is `seconds` ahead of ours
+    (behind: below 0) until `clear` or the next one; it never goes back, but stands still until it is right. clear: ends
+    every fault in force.
     """
 
     fault: Name
@@ -85,7 +88,8 @@ def fault_from(given: object) -> Fault:
         raise SettingsError(f"not a fault: {error}") from error
     if fault.fault in NEEDS_INSTRUMENT and fault.instrument is None:
         raise SettingsError(f"{fault.fault} needs an instrument")
-    if fault.count < 1 or fault.at < 0 or (fault.seconds is not None and fault.seconds < 0):
+    early = fault.seconds is not None and fault.seconds < 0 and fault.fault != "skew"
+    if fault.count < 1 or fault.at < 0 or early:
         raise SettingsError(f"{fault.fault}: count must be at least 1, at and seconds not negative")
     return fault
 
@@ -115,6 +119,7 @@ class Spells:
     """Faults that last: refused symbols, silence after the acknowledgement, REST errors.
 
     `lifetime` is how long (ns) a connection may live instead of what the venue grants; None: what it grants.
+    `skew` is how far (ns) the exchange's clock is ahead of ours.
     """
 
     def __init__(self) -> None:
@@ -122,6 +127,7 @@ class Spells:
         self._silent: list[_Spell] = []
         self._rest: tuple[int, int | None, int] | None = None
         self.lifetime: int | None = None
+        self.skew = 0
 
     def cast(self, fault: Fault, now: int) -> None:
         """Put a lasting fault in force; `clear` ends them all."""
@@ -134,7 +140,10 @@ class Spells:
             self._rest = (fault.status, fault.code, until)
         elif fault.fault == "lifetime":
             self.lifetime = None if fault.seconds is None else int(fault.seconds * SECOND)
+        elif fault.fault == "skew":
+            self.skew = int((fault.seconds or 0) * SECOND)
         elif fault.fault == "clear":
+            self.skew = 0
             self._refused.clear()
             self._silent.clear()
             self._rest = self.lifetime = None

@@ -57,8 +57,8 @@ class Simulator:
         self._flush()
 
     def now(self) -> int:
-        """The exchange's time (ns): the wall clock, never backwards."""
-        self._time = max(self._time, self._clock())
+        """The exchange's time (ns): the wall clock, with the skew asked for, never backwards."""
+        self._time = max(self._time, self._clock() + self._spells.skew)
         return self._time
 
     def print(self, instrument: str, orders: int = 1, fills: int | None = None) -> list[Order]:

@@ -40,6 +40,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "refused_symbol": exchange.Subscribing,
     "silence_after_ack": exchange.Subscribing,
     "rest_error": exchange.Lasting,
+    "skew": exchange.Skew,
     "relisting": exchange.Relisting,
     **dict.fromkeys(("disconnect", "half_open", "drop", "duplicate", "reorder"), exchange.Simulated),
     **dict.fromkeys(("malformed", "oversized", "book_gap"), exchange.Simulated),

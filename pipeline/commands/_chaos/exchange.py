@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline.commands._chaos.fault import Fault
 
-NOT_THE_SIMULATORS = frozenset({"pick", "wait", "life"})
+NOT_THE_SIMULATORS = frozenset({"pick", "wait", "life", "ahead"})
 SETTLES = 4.0
 """Seconds in which a new numbering is recognised and told before anything else happens."""
 BEFORE, AFTER = 3, 5
@@ -97,6 +97,20 @@ class Lifetime(Simulated):
 
     def end(self) -> None:
         self.scene.venues[self.planned.target].market.fault("lifetime")
+
+
+class Skew(Simulated):
+    """The exchange's clock is wrong for a while."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({f"clock {self.planned.target}"})
+
+    def ask(self, fault: str, arguments: dict[str, Any]) -> None:
+        super().ask(fault, {"seconds": arguments["ahead"]})
+
+    def end(self) -> None:
+        self.scene.venues[self.planned.target].market.fault("skew", seconds=0)
 
 
 class Relisting(Simulated):

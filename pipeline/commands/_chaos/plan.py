@@ -93,6 +93,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("refused_symbol", "exchanges", 1, (3.0, 8.0), choices={"whole_request": (True, False)}, instrument=True),
     Kind("silence_after_ack", "exchanges", 1, (2.0, 5.0), instrument=True),
     Kind("rest_error", "exchanges", 4, (2.0, 10.0), choices={"status": (429, 418, 500, 503, 451)}),
+    Kind("skew", "exchanges", 2, (3.0, 10.0), choices={"ahead": (-3.0, -0.7, 0.7, 3.0)}),
     # The exchange forgets what it printed under the old numbers, and nothing after them tells of their end.
     Kind("relisting", "exchanges", 1, instrument=True, alone=True),
 )
