@@ -33,6 +33,7 @@ Name = Literal[
     "book_reset",
     "oversized",
     "skew",
+    "forget",
     "clear",
 ]
 VARIANTS = ("broken", "types", "missing")
@@ -59,8 +60,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     relisting, jump: `instrument`; jump also `count`, the numbers left out.
     rest_error: `status`, `code`, `seconds`. lifetime: connections end `seconds` after they began, as those of venues
     with a longest life do (the venue's own without `seconds`). skew: the exchange's clock is `seconds` ahead of ours
-    (behind: below 0) until `clear` or the next one; it never goes back, but stands still until it is right. clear: ends
-    every fault in force.
+    (behind: below 0) until `clear` or the next one; it never goes back, but stands still until it is right. forget:
+    REST no longer gives trades older than `seconds` (0); `instrument` (all without it). clear: ends every fault in
+    force.
     """
 
     fault: Name

@@ -167,6 +167,12 @@ class Market:
         pit.listed = time - time % MILLISECOND
         pit.fills.clear()
 
+    def forget(self, symbol: str, before: int) -> None:
+        """Forget what the instrument printed before the time (ns), but for the newest fill."""
+        fills = self.pits[symbol].fills
+        while len(fills) > 1 and fills[0].time < before:
+            fills.popleft()
+
     def jump(self, symbol: str, by: int) -> None:
         """Leave out `by` numbers: no fill ever had them."""
         self.pits[symbol].sequence += by

@@ -105,6 +105,9 @@ class Simulator:
                 self._strike(fault)
             case "relisting":
                 self.market.relist(self._symbol(fault.instrument), self.now())
+            case "forget":
+                for symbol in self._symbols(fault.instrument):
+                    self.market.forget(symbol, self.now() - int((fault.seconds or 0) * SECOND))
             case "jump":
                 self.market.jump(self._symbol(fault.instrument), fault.count)
             case _:
@@ -261,8 +264,7 @@ class Simulator:
     def _strike(self, fault: Fault) -> None:
         """A fault of books themselves: of one instrument, or of all."""
         now = self.now()
-        symbols = list(self.market.pits) if fault.instrument is None else [self._symbol(fault.instrument)]
-        for symbol in symbols:
+        for symbol in self._symbols(fault.instrument):
             book = self.market.pits[symbol].book
             if fault.fault == "book_crossed":
                 book.cross(now + int((CROSSED if fault.seconds is None else fault.seconds) * SECOND))
@@ -302,6 +304,9 @@ class Simulator:
         if name not in self._connections:
             raise SettingsError(f"no connection {name}")
         return [self._connections[name]]
+
+    def _symbols(self, instrument: str | None) -> list[str]:
+        return list(self.market.pits) if instrument is None else [self._symbol(instrument)]
 
     def _symbol(self, instrument: str | None) -> str:
         symbol = self.dialect.symbol(instrument or "")

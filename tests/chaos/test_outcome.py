@@ -99,6 +99,11 @@ def test_open_gaps_may_stay_when_asked_for_but_not_unrecoverable_ones() -> None:
     assert outcome(msgspec.structs.replace(flawless(), unrecoverable=1), gaps_stay=True).exit_code == 1
 
 
+def test_what_a_forgetful_exchange_takes_along_is_no_finding() -> None:
+    one = msgspec.structs.replace(flawless(), unrecoverable=1)
+    assert outcome(one, dealt={"forget": 1, "kill": 1}).exit_code == 0
+
+
 def test_a_false_ledger_is_a_finding() -> None:
     made = outcome(msgspec.structs.replace(flawless(), faults=(LedgerFault("okx BTC-USDT", "says so"),)))
     assert made.exit_code == 1

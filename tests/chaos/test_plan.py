@@ -31,7 +31,7 @@ def test_the_same_seed_draws_the_same_plan() -> None:
 def test_ten_minutes_hold_more_than_a_hundred_faults_of_every_kind(seed: int) -> None:
     planned = drawn(seed=seed)
     assert len(planned) >= 100
-    assert {one.fault for one in planned} == {kind.name for kind in KINDS}
+    assert {one.fault for one in planned} == {kind.name for kind in KINDS if kind.weight}
     assert {one.target for one in planned if one.fault == "kill"} == set(GROUND.processes)
     for server in SERVERS:
         assert {"cut", "stall", "deaf", "stutter"} <= {one.fault for one in planned if one.target == server}
@@ -49,7 +49,7 @@ def test_faults_begin_in_order_within_the_time_and_are_over_by_its_end(duration:
 
 def test_every_fault_is_known_and_every_kind_can_be_dealt() -> None:
     assert set(FAULTS) == {kind.name for kind in KINDS}
-    check(drawn(), GROUND)
+    check([*drawn(), Planned(at=700, fault="forget", target="okx")], GROUND)
 
 
 def test_only_okx_begins_the_numbers_of_books_anew() -> None:

@@ -43,7 +43,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "skew": exchange.Skew,
     "relisting": exchange.Relisting,
     **dict.fromkeys(("disconnect", "half_open", "drop", "duplicate", "reorder"), exchange.Simulated),
-    **dict.fromkeys(("malformed", "oversized", "book_gap"), exchange.Simulated),
+    **dict.fromkeys(("malformed", "oversized", "book_gap", "forget"), exchange.Simulated),
     **dict.fromkeys(("book_crossed", "book_stale", "book_reset"), exchange.Simulated),
 }
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from simulator.proof.ledger import Judged
 
 FINDINGS_SHOWN = 30
+FORGETS = "forget"
+"""The one fault that makes trades unrecoverable, rightly."""
 COLUMNS = ("printed", "stored", "lost", "doubled", "candles", "wrong", "gaps", "open", "missing", "unrec.")
 
 
@@ -57,7 +59,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             return UNHEALTHY
         counts = self.counts
         judged = counts["trades_printed"] and counts["candles_checked"] and counts["faults"]
-        held = ["lost", "duplicated", "candles_wrong", "unrecoverable", *([] if self.gaps_stay else ["gaps_open"])]
+        held = ["lost", "duplicated", "candles_wrong"]
+        held += [] if FORGETS in self.dealt else ["unrecoverable"]
+        held += [] if self.gaps_stay else ["gaps_open"]
         wrong = any(counts[name] for name in held) or self.unsettled or any(self.books)
         return FINDING if wrong or not judged or any(one.faults for one in self.judged) else GOOD
 

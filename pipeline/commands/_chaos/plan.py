@@ -42,6 +42,7 @@ class Kind(NamedTuple):
     """One kind of fault. `against`: processes, exchanges, redis or postgres; `weight` is its share among all;
     `seconds` the least and most it is in force; `choices` what else is drawn: a value of each list.
 
+    Of weight 0: never drawn, only dealt when a plan in a file says so.
     `alone`: it begins only when nothing else is in force and all has recovered, and nothing begins until it is over
     and the product has caught up."""
 
@@ -94,6 +95,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("silence_after_ack", "exchanges", 1, (2.0, 5.0), instrument=True),
     Kind("rest_error", "exchanges", 4, (2.0, 10.0), choices={"status": (429, 418, 500, 503, 451)}),
     Kind("skew", "exchanges", 2, (3.0, 10.0), choices={"ahead": (-3.0, -0.7, 0.7, 3.0)}),
+    # What has not been fetched by then is unrecoverable.
+    Kind("forget", "exchanges", 0, choices={"seconds": (0.0,)}),
     # The exchange forgets what it printed under the old numbers, and nothing after them tells of their end.
     Kind("relisting", "exchanges", 1, instrument=True, alone=True),
 )
@@ -114,7 +117,7 @@ def plan(duration: float, every: float, rng: random.Random, ground: Ground) -> l
 
 def _kinds(count: int, duration: float, rng: random.Random, ground: Ground) -> list[tuple[Kind, str]]:
     """What happens, in its order. What lasts longer than a short run has time for is left out of it."""
-    kinds = [kind for kind in KINDS if kind.seconds[1] <= duration / 4 and targets(kind, ground)]
+    kinds = [kind for kind in KINDS if kind.weight and kind.seconds[1] <= duration / 4 and targets(kind, ground)]
     each = [(kind, target) for kind in kinds for target in _first_targets(kind, rng, ground)]
     rng.shuffle(each)
     while len(each) < count:
