@@ -1,19 +1,33 @@
 """Frames on their way into one raw stream: numbered entries, a bound, and the last seconds kept for replay. Pure.
 
-An entry gets its number when it is first sent. Only what was never sent can be dropped, and a drop
-always leaves a number out, so that the reader sees it.
+An entry gets its number when it is first sent or put on disk. Only what was neither can be dropped here, and a
+drop always leaves a number out, so that the reader sees it. The order is: kept, unconfirmed, what is on disk
+(ingest.spool), sealed, open.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
+from ingest.salvage import Salvage
 from pipeline.frames import MOST_BYTES, MOST_FRAMES, Frame, RawEntry, split
+from pipeline.segments import Position
 
 OVERHEAD = 150
 """Bytes a frame costs in memory beside its text."""
 BURST_ENTRIES = 64
 BURST_BYTES = 1024 * 1024
+
+Place = tuple[int, int]
+"""(w, n): entries stand in this order in the stream."""
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """An entry read from disk, and up to where the disk may forget once it is done with."""
+
+    entry: RawEntry
+    position: Position
 
 
 class _Sealed(msgspec.Struct, frozen=True):
@@ -22,9 +36,18 @@ class _Sealed(msgspec.Struct, frozen=True):
 
 
 class _Sent(msgspec.Struct):
+    """`waiting`: bytes of it that are neither confirmed nor on disk. `position`: where the disk has it, once read."""
+
     entry: RawEntry
     size: int
+    waiting: int
     confirmed: int = 0
+    on_disk: bool = False
+    position: Position | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.entry.w, self.entry.n
 
 
 class Buffer:
@@ -41,14 +64,37 @@ class Buffer:
         self._kept_bytes = 0
         self._saved = Salvage()
         self._dropped = False
+        self._copied: list[_Sent] = []
+        self._moved: list[_Sent] = []
+        self.newest: Place = (0, 0)
+        """All entries up to this one are in the stream or here, on their way."""
         self._writer = 0
         self._number = 0
+        self._droppable: Position | None = None
         self.waiting_bytes = 0
+        """Of frames that are in no other place than here."""
+        self.safe_bytes = 0
+        """Of frames that were confirmed, put on disk or dropped, since the start."""
 
     @property
     def empty(self) -> bool:
-        """Whether every frame is confirmed."""
-        return not (self._open or self._sealed or self._unconfirmed or self._dropped)
+        """Whether every frame that is here is confirmed; there may be more on disk."""
+        return not (self._open or self._sealed or self._unconfirmed or self._dropped or self._moved)
+
+    @property
+    def numbering(self) -> bool:
+        """Whether it is known as whom to write: entries get numbers since."""
+        return self._writer > 0
+
+    @property
+    def sending(self) -> bool:
+        """Whether entries that have left the queue, or the disk, are not confirmed yet."""
+        return bool(self._unconfirmed)
+
+    @property
+    def spilling(self) -> bool:
+        """Whether entries are being put on disk."""
+        return bool(self._copied or self._moved)
 
     def append(self, frame: Frame) -> int:
         """Takes a frame; the answer is how many older ones were lost for it."""
@@ -60,26 +106,33 @@ class Buffer:
             self._seal()
         return self._overflow() if self.waiting_bytes > self._capacity else 0
 
-    def resume(self, writer: int, last: tuple[int, int] | None, now: int) -> None:
+    def resume(self, writer: int, last: Place | None, now: int) -> None:
         """Goes on as `writer` after `last`, the (w, n) of the stream's last entry, read at `now` (monotonic ns).
 
         What the stream turned out to have is confirmed; what it lost of the kept entries is sent again.
         """
         self._writer = writer
-        reached = last[1] if last is not None and last[0] == writer else 0
-        lost = [sent for sent in self._kept if sent.entry.n > reached]
+        reached = last or (0, 0)
+        self.newest = max(self.newest, reached)
+        lost = [sent for sent in self._kept if sent.place > reached]
         held = [*lost, *self._unconfirmed]
-        self._kept = deque(sent for sent in self._kept if sent.entry.n <= reached)
+        self._kept = deque(sent for sent in self._kept if sent.place <= reached)
         self._kept_bytes -= sum(sent.size for sent in lost)
-        self.waiting_bytes += sum(sent.size for sent in lost)
+        for sent in lost:
+            if not sent.on_disk:
+                sent.waiting = sent.size
+                self.waiting_bytes += sent.size
+                self.safe_bytes -= sent.size
         self._unconfirmed = deque(held)
-        self.confirm(sum(sent.entry.n <= reached for sent in held), now)
+        self.confirm(sum(sent.place <= reached for sent in held), now)
 
-    def burst(self) -> list[RawEntry]:
-        """The next entries to write, in order; empty when there is nothing. Asked again it gives the same ones."""
-        if not self._unconfirmed:
+    def burst(self, *, fresh: bool = True) -> list[RawEntry]:
+        """The next entries to write, in order; empty when there is nothing. Asked again it gives the same ones.
+        Without `fresh`, or while entries go to disk, none that was not sent before: others come first."""
+        if not self._unconfirmed and fresh and not self.spilling:
             self._seal()
-            self._number_more()
+            for sent in self._number_more():
+                self._send(sent)
         entries: list[RawEntry] = []
         size = 0
         for sent in self._unconfirmed:
@@ -93,85 +146,122 @@ class Buffer:
         """The first `count` entries of the burst are in the stream, seen at `now` (monotonic ns)."""
         for _ in range(count):
             sent = self._unconfirmed.popleft()
-            sent.confirmed = now
-            self._kept.append(sent)
-            self._kept_bytes += sent.size
-            self.waiting_bytes -= sent.size
+            self._keep_sent(sent, now)
+        self._forget(now)
+
+    def spill(self) -> list[RawEntry]:
+        """What goes to disk, in order, numbered: all that waits, after copies of what is kept or unconfirmed, so that
+        the disk alone is enough. Then `spilled` must be called before it is asked again."""
+        self._seal()
+        if not (self._sealed or self._dropped or any(not sent.on_disk for sent in self._unconfirmed)):
+            return []
+        self._copied = [sent for sent in (*self._kept, *self._unconfirmed) if not sent.on_disk]
+        self._moved = self._number_more(bounded=False)
+        return [sent.entry for sent in (*self._copied, *self._moved)]
+
+    def spilled(self, count: int, *, doubt: bool = False) -> int:
+        """The first `count` of those entries are on disk; the others wait here again. In `doubt` of whether some of
+        them are there too, their numbers are not used again. The answer is how many frames are lost."""
+        copied = min(count, len(self._copied))
+        for sent in (*self._copied[:copied], *self._moved[: count - copied]):
+            self.waiting_bytes -= sent.waiting
+            self.safe_bytes += sent.waiting
+            sent.waiting, sent.on_disk = 0, True
+        rest = self._moved[count - copied :]
+        self._copied, self._moved = [], []
+        if rest and not doubt:
+            self._number = rest[0].entry.n - 1
+        back = [_Sealed(sent.entry.frames, sent.size) for sent in rest]
+        if self._dropped:
+            return self._lose_before(back)
+        self._sealed.extendleft(reversed(back))
+        return 0
+
+    def load(self, spooled: Iterable[Spooled], now: int) -> None:
+        """Takes the oldest entries on disk, to be sent next. Those that were sent, by us or by the process before us,
+        are kept like others that were: until then the disk must not forget them."""
+        known = {sent.place: sent for sent in (*self._kept, *self._unconfirmed)}
+        for each in spooled:
+            place = (each.entry.w, each.entry.n)
+            if (sent := known.get(place)) is not None:
+                sent.position = each.position
+                continue
+            size = sum(len(frame.data) + OVERHEAD for frame in each.entry.frames)
+            sent = _Sent(each.entry, size, 0, on_disk=True, position=each.position)
+            if place > self.newest:
+                self._send(sent)
+            elif not self._unconfirmed and (not self._kept or self._kept[-1].place < place):
+                self._keep_sent(sent, now)
+            else:
+                self._droppable = each.position
+        self._forget(now)
+
+    def take_droppable(self) -> Position | None:
+        """Up to where the disk may forget, if that is news."""
+        position, self._droppable = self._droppable, None
+        return position
+
+    def _keep_sent(self, sent: _Sent, now: int) -> None:
+        sent.confirmed = now
+        self._kept.append(sent)
+        self._kept_bytes += sent.size
+        self.waiting_bytes -= sent.waiting
+        self.safe_bytes += sent.waiting
+        sent.waiting = 0
+
+    def _forget(self, now: int) -> None:
         while self._kept and (self._kept[0].confirmed < now - self._keep or self._kept_bytes > self._capacity):
-            self._kept_bytes -= self._kept.popleft().size
+            sent = self._kept.popleft()
+            self._kept_bytes -= sent.size
+            self._droppable = sent.position or self._droppable
 
     def _seal(self) -> None:
         for group in split(self._open):
             self._sealed.append(_Sealed(group, sum(len(frame.data) + OVERHEAD for frame in group)))
         self._open, self._open_size = [], 0
 
-    def _number_more(self) -> None:
-        """Numbers sealed entries up to a burst's size; after a drop one number stays out."""
+    def _number_more(self, *, bounded: bool = True) -> list[_Sent]:
+        """Numbers sealed entries, up to a burst's size or all; after a drop one number stays out."""
+        numbered: list[_Sent] = []
         if self._dropped:
             self._number += 1
             self._dropped = False
             for group in split(self._saved.take()):
                 size = sum(len(frame.data) + OVERHEAD for frame in group)
                 self.waiting_bytes += size
-                self._send(group, size)
+                numbered.append(self._numbered(group, size))
         size = 0
-        while self._sealed and len(self._unconfirmed) < BURST_ENTRIES and size < BURST_BYTES:
+        while self._sealed and (not bounded or (len(numbered) < BURST_ENTRIES and size < BURST_BYTES)):
             sealed = self._sealed.popleft()
             size += sealed.size
-            self._send(sealed.frames, sealed.size)
+            numbered.append(self._numbered(sealed.frames, sealed.size))
+        return numbered
 
-    def _send(self, frames: tuple[Frame, ...], size: int) -> None:
+    def _numbered(self, frames: tuple[Frame, ...], size: int) -> _Sent:
         self._number += 1
-        self._unconfirmed.append(_Sent(RawEntry(self._writer, self._number, frames), size))
+        return _Sent(RawEntry(self._writer, self._number, frames), size, size)
+
+    def _send(self, sent: _Sent) -> None:
+        self._unconfirmed.append(sent)
+        self.newest = sent.place
+
+    def _lose_before(self, older: list[_Sealed]) -> int:
+        """Drops entries that are older than what was dropped already: there is one hole, not one further on."""
+        saved, self._saved = self._saved, Salvage()
+        lost = sum(map(self._lose, older))
+        for frame in saved.take():
+            self._saved.save(frame)
+        return lost
+
+    def _lose(self, sealed: _Sealed) -> int:
+        self.waiting_bytes -= sealed.size
+        self.safe_bytes += sealed.size
+        self._dropped = True
+        return len(sealed.frames) - sum(self._saved.save(frame) for frame in sealed.frames)
 
     def _overflow(self) -> int:
         """Drops the oldest unsent entries until the rest fits; what the reader must know is saved of them."""
         lost = 0
         while self._sealed and self.waiting_bytes > self._capacity:
-            sealed = self._sealed.popleft()
-            self.waiting_bytes -= sealed.size
-            lost += len(sealed.frames) - sum(self._saved.save(frame) for frame in sealed.frames)
-            self._dropped = True
+            lost += self._lose(self._sealed.popleft())
         return lost
-
-
-class Salvage:
-    """What outlives a dropped entry, because all later frames are read by it: connections opening and closing,
-    subscriptions, lists of instruments. Of a connection that is gone, at most its end is kept."""
-
-    def __init__(self) -> None:
-        self._frames: dict[tuple[str, ...], Frame] = {}
-
-    def save(self, frame: Frame) -> bool:
-        """Whether the frame is (or was, until its connection closed) worth keeping."""
-        if frame.kind == "rest":
-            if frame.key is not None:
-                # The answer to a want: after a loss the want is renewed.
-                return False
-            self._put(("rest", frame.url or frame.conn), frame)
-        elif frame.kind == "open":
-            self._put((frame.conn, "open"), frame)
-        elif frame.kind == "subscription":
-            self._put((frame.conn, "subscription", frame.data), frame)
-        elif frame.kind == "close":
-            self._close(frame)
-        else:
-            return False
-        return True
-
-    def take(self) -> list[Frame]:
-        """The frames in order; none are left."""
-        frames = list(self._frames.values())
-        self._frames.clear()
-        return frames
-
-    def _put(self, key: tuple[str, ...], frame: Frame) -> None:
-        self._frames.pop(key, None)
-        self._frames[key] = frame
-
-    def _close(self, frame: Frame) -> None:
-        opened = (frame.conn, "open") in self._frames
-        for key in [key for key in self._frames if key[0] == frame.conn]:
-            del self._frames[key]
-        if not opened:
-            self._put((frame.conn, "close"), frame)

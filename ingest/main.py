@@ -23,6 +23,7 @@ from ingest.remembered import remembered
 from ingest.requests import Requests
 from ingest.rest import Rest
 from ingest.rows import connection_rows, subscription_rows
+from ingest.spool import Spool
 from ingest.symbols import Symbols
 from ingest.ticker import Pulse, Ticker
 from ingest.timing import Timing
@@ -125,6 +126,7 @@ class Ingest:
             "budgets": self._budgets(),
             "clock_offset": offset,
             "clock_uncertainty": uncertainty,
+            "spool": {writer.keys.partition: writer.spool.row() for writer in self._writers if writer.spool},
             "buffered": sum(writer.waiting_bytes for writer in self._writers),
             "written": self._heartbeat.counters["written"],
         }
@@ -137,10 +139,14 @@ class Ingest:
     def _make_writers(self) -> list[Writer]:
         started = self._clock.now()
         partitions = self._settings.partitions(self._exchange)
-        return [
-            Writer(Keys(self._settings.namespace, partition), self._open_ready, self._heartbeat, started, self._timing)
-            for partition in partitions
-        ]
+        return [self._make_writer(partition, started, len(partitions)) for partition in partitions]
+
+    def _make_writer(self, partition: str, started: int, partitions: int) -> Writer:
+        settings, heartbeat = self._settings, self._heartbeat
+        folder = settings.state_dir / "spool" / heartbeat.name / partition
+        spool = Spool(folder, settings.file.disk.spool_bytes // partitions, heartbeat.error)
+        keys = Keys(settings.namespace, partition)
+        return Writer(keys, self._open_ready, heartbeat, started, self._timing, spool=spool)
 
     def _make_partitions(self, ws_url: str) -> list[Partition]:
         venue = Venue(ws_url, itertools.count(1), self._connects, random.random)
@@ -233,7 +239,8 @@ class Ingest:
     async def _flush(self) -> None:
         for writer, flushed in zip(self._writers, await asyncio.gather(*map(Writer.flush, self._writers)), strict=True):
             if not flushed:
-                self._heartbeat.error(f"{writer.keys.raw}: stopped with {writer.waiting_bytes} bytes unwritten")
+                where = "on disk, for the next start" if writer.spool and writer.spool.usable else "lost"
+                self._heartbeat.error(f"{writer.keys.raw}: stopped with frames that Redis did not take: {where}")
 
     def _everywhere(self, frame: Frame) -> None:
         for writer in self._writers:

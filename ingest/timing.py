@@ -10,7 +10,8 @@ MILLISECOND = 1_000_000
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive, `lifetime` its own;
     `mute` is how long a subscription may stay without data before it is asked for again; `wants` how often what is
-    wanted is read although nothing woke us."""
+    wanted is read although nothing woke us. Frames that Redis has not taken for `spool_after`, or more than
+    `spool_over` bytes of them, go to disk; each `spool_tick` we look."""
 
     tick: int = 250 * MILLISECOND
     linger: int = 3 * MILLISECOND
@@ -19,6 +20,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     redis_timeout: int = 5 * SECOND
     redis_pause: int = SECOND
     flush: int = 10 * SECOND
+    spool_after: int = 2 * SECOND
+    spool_over: int = 8 * 1024 * 1024
+    spool_tick: int = 100 * MILLISECOND
     silence: int | None = None
     deadline: int | None = None
     lifetime: int | None = None

@@ -1,5 +1,7 @@
 """Writes one partition's raw stream: buffered, numbered, exactly once. Never blocks who reads the sockets.
 
+Frames that Redis does not take soon go to disk (ingest.spool) and come first once it does.
+
 A lease, watched by every transaction, is taken anew with each connection to Redis. So an EXEC that is
 still on its way on an old socket either shows in the stream before we look, or is refused after.
 """
@@ -12,16 +14,21 @@ from collections.abc import Awaitable, Callable
 
 from ingest.buffer import BURST_BYTES, Buffer
 from ingest.clock import monotonic_ns
+from ingest.events import within
+from ingest.spool import Spool
 from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
 from pipeline.frames import Frame, RawEntry, pack, unpack
 from pipeline.heartbeat import Heartbeat
 from pipeline.memory import memory_share
+from pipeline.segments import SegmentsInUse
 from pipeline.steps import Command
 from pipeline.streams import Keys
 from pipeline.timeframes import SECOND
 from pipeline.wire import Reply, Wire, check
 
+MOST_WAITING = 4 * 1024 * 1024
+"""Bytes in the buffer above which what can wait has to."""
 MOST_MEMORY = 0.6
 """Share of Redis' memory above which nothing more goes in: the stages that read need the rest to make room."""
 
@@ -35,7 +42,8 @@ class Superseded(SettingsError):
 class Writer:
     """One raw stream. `append` is for the readers of sockets; `run` is the task that writes.
 
-    `open_ready` connects to a Redis that may be written to; `started` (ns) becomes the entries' `w`.
+    `open_ready` connects to a Redis that may be written to; `started` (ns) becomes the entries' `w`. Without a `spool`
+    all waits in memory.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Writer:
         started: int,
         timing: Timing,
         *,
+        spool: Spool | None = None,
         monotonic: Callable[[], int] = monotonic_ns,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -59,6 +68,14 @@ class Writer:
         self._buffer = Buffer(timing.buffer, timing.keep)
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
+        self.spool = spool
+        self._settled = asyncio.Event()
+        """Set unless entries are on their way to disk."""
+        self._settled.set()
+        self._ended = asyncio.Event()
+        self._full = False
+        self._safe = (0, 0)
+        """Monotonic time, and the bytes taken by then, all of which are confirmed or on disk since."""
         self._writer: int | None = None
         self._session = 0
         self._token = b""
@@ -71,6 +88,11 @@ class Writer:
     def waiting_bytes(self) -> int:
         return self._buffer.waiting_bytes
 
+    @property
+    def has_room(self) -> bool:
+        """Whether what can wait may come now: Redis takes what we give it."""
+        return not self.away and not self._disk_first and self._buffer.waiting_bytes <= MOST_WAITING
+
     def append(self, frame: Frame) -> None:
         """Takes a frame. When the buffer is full the oldest entries go, are counted and told."""
         lost = self._buffer.append(frame)
@@ -82,13 +104,57 @@ class Writer:
             self._overflowing = True
 
     async def run(self) -> None:
-        """Writes until cancelled. Raises Superseded, or ContractBroken where the stream is not ours."""
+        """Writes until cancelled; then what is left goes to disk. Raises Superseded, or ContractBroken where the stream
+        is not ours."""
+        with contextlib.suppress(SegmentsInUse):
+            await self._open_spool()
+        self._safe = (self._monotonic(), self._taken)
+        tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._spill_forever())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            tasks[0].cancel()
+            # What is on its way to disk arrives there.
+            self._ended.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self.spool is not None:
+                # For the next process.
+                await self._spill(self.spool)
+                await self.spool.close()
+
+    async def flush(self) -> bool:
+        """Waits, with a bound, until everything is written; whether it is."""
+        self._emptied.clear()
+        self._filled.set()
+        if not self._written:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.flush / SECOND):
+                    await self._emptied.wait()
+        return self._written
+
+    @property
+    def _written(self) -> bool:
+        return self._buffer.empty and not self._disk_first
+
+    @property
+    def _disk_first(self) -> bool:
+        """Whether frames on disk are still to be written, before any new one."""
+        return self.spool is not None and self.spool.unread
+
+    @property
+    def _taken(self) -> int:
+        return self._buffer.safe_bytes + self._buffer.waiting_bytes
+
+    async def _write_forever(self) -> None:
         failures = 0
         while True:
             wire: Wire | None = None
             try:
                 wire = await self._open_ready()
                 await self._take(wire)
+                await self._find_spool()
                 failures, self.away, self._overflowing = 0, False, False
                 await self._write(wire)
             except (ServerAway, StepRefused) as error:
@@ -101,15 +167,56 @@ class Writer:
             ceiling = self._timing.redis_pause >> max(0, 5 - failures)
             await asyncio.sleep(self._random() * ceiling / SECOND)
 
-    async def flush(self) -> bool:
-        """Waits, with a bound, until everything is written; whether it is."""
-        self._emptied.clear()
-        self._filled.set()
-        if not self._buffer.empty:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.flush / SECOND):
-                    await self._emptied.wait()
-        return self._buffer.empty
+    async def _open_spool(self) -> None:
+        if self.spool is not None:
+            await self.spool.open()
+
+    async def _find_spool(self) -> None:
+        """What is on disk goes first; whoever holds it has lost the lease to us, puts there what it has, and ends."""
+        told = False
+        while True:
+            try:
+                return await self._open_spool()
+            except SegmentsInUse as error:
+                if not told:
+                    self._heartbeat.error(str(error))
+                told = True
+            await asyncio.sleep(self._timing.redis_pause / SECOND)
+
+    async def _spill_forever(self) -> None:
+        """Looks each tick whether frames wait too long, or too many; returns once `run` ends."""
+        while not self._ended.is_set():
+            if self.spool is not None:
+                if self._late():
+                    await self._spill(self.spool)
+                if (position := self._buffer.take_droppable()) is not None:
+                    await self.spool.drop(position)
+            await within(self._timing.spool_tick, self._ended)
+
+    def _late(self) -> bool:
+        """Whether what waits in memory should go to disk. Before the stream was first seen it has no numbers."""
+        now, taken = self._monotonic(), self._taken
+        if self._buffer.safe_bytes >= self._safe[1]:
+            self._safe = (now, taken)
+        late = now - self._safe[0] > self._timing.spool_after
+        waiting = self._buffer.waiting_bytes
+        return self._buffer.numbering and waiting > 0 and (self._full or late or waiting > self._timing.spool_over)
+
+    async def _spill(self, spool: Spool) -> None:
+        """Puts what waits in memory on disk, as far as there is room."""
+        while not self._settled.is_set():
+            await self._settled.wait()
+        if not self._buffer.numbering or not spool.usable or not (entries := self._buffer.spill()):
+            return
+        self._settled.clear()
+        count, doubt, before = 0, True, spool.dropped
+        try:
+            count, doubt = await spool.append(entries, self._buffer.newest)
+        finally:
+            lost = self._buffer.spilled(count, doubt=doubt) + spool.dropped - before
+            self._settled.set()
+            self._heartbeat.counters["dropped"] += lost
+            self._heartbeat.counters["spooled"] += count
 
     def _tell(self, error: Exception, failures: int) -> None:
         """The first failure of an outage is an error; the repeated ones would only fill the log."""
@@ -125,7 +232,8 @@ class Writer:
         others = max(int(token.split(b"-")[0]) if token else 0, last[0] if last else 0)
         if self._writer is None:
             # Later than all before us even if the wall clock was set back.
-            self._writer = max(self._started, others + 1)
+            left = self.spool.newest_writer if self.spool else 0
+            self._writer = max(self._started, others + 1, left + 1)
         elif others > self._writer:
             raise Superseded(f"another {self._heartbeat.name} writes {self.keys.raw} since {others}: this one stops")
         self._session += 1
@@ -149,26 +257,37 @@ class Writer:
     async def _write(self, wire: Wire) -> None:
         """Writes bursts until something goes wrong. The lease is watched before each one."""
         while True:
-            if self._buffer.empty:
+            if self._written:
                 self._emptied.set()
                 self._filled.clear()
                 await self._filled.wait()
-            if self._buffer.waiting_bytes < BURST_BYTES:
+            if self._buffer.waiting_bytes < BURST_BYTES and not (self.spool and self.spool.unread):
                 # A few ms for more: one wake-up of all who read then serves many frames.
                 await asyncio.sleep(self._timing.linger / SECOND)
             if self._monotonic() - self._weighed >= SECOND:
                 await self._wait_for_room(wire)
-            if entries := self._buffer.burst():
+            if entries := await self._next():
                 await self._commit(wire, entries)
+
+    async def _next(self) -> list[RawEntry]:
+        """The next burst: what was sent and not confirmed, else from disk, else new; it may be empty."""
+        if self.spool is None:
+            return self._buffer.burst()
+        if not self._buffer.sending:
+            await self._settled.wait()
+            if self.spool.unread:
+                self._buffer.load(await self.spool.read(), self._monotonic())
+        return self._buffer.burst(fresh=not self.spool.unread)
 
     async def _wait_for_room(self, wire: Wire) -> None:
         """Returns once Redis has memory to spare for us; until then frames wait in the buffer."""
         while (share := await memory_share(wire)) > MOST_MEMORY:
             if not self.away:
                 self._heartbeat.error(f"{self.keys.raw}: Redis is {share:.0%} full: frames wait for room")
-            self.away = True
+            self.away = self._full = True
             await asyncio.sleep(self._timing.redis_pause / SECOND)
-        self.away, self._weighed = False, self._monotonic()
+        self.away = self._full = False
+        self._weighed = self._monotonic()
 
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
         lease = self.keys.lease("ingest")

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import pytest
@@ -44,7 +45,7 @@ class Fixture:
             self.given += 1
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Fixture"]:
+    async def running(self) -> AsyncIterator[Self]:
         task = asyncio.create_task(self.writer.run())
         try:
             yield self
