@@ -121,6 +121,14 @@ class DiskSettings(Section, frozen=True, kw_only=True):
     spill_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024 * 1024)] = 16 * 1024 * 1024 * 1024
 
 
+class RepairSettings(Section, frozen=True, kw_only=True):
+    """Whether trades that were missed are fetched again from the exchange, and of how many `days` back at most (null:
+    as far back as the exchange remembers)."""
+
+    enabled: bool = True
+    days: Positive | None = None
+
+
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """How long streams are kept for outside readers after all of ours have read them: at least
     `stream_seconds`, and at least `stream_entries` entries."""
@@ -140,6 +148,7 @@ class SettingsFile(Section, frozen=True, kw_only=True):
     postgres: PostgresSettings = PostgresSettings()
     store: StoreSettings = StoreSettings()
     disk: DiskSettings = DiskSettings()
+    repair: RepairSettings = RepairSettings()
     retention: RetentionSettings = RetentionSettings()
     simulated: bool = False
     state_dir: str | None = None
@@ -307,6 +316,7 @@ _SECTIONS: dict[str, type[Section]] = {
     r"\$\.postgres": PostgresSettings,
     r"\$\.store": StoreSettings,
     r"\$\.disk": DiskSettings,
+    r"\$\.repair": RepairSettings,
     r"\$\.retention": RetentionSettings,
     r"\$": SettingsFile,
 }

@@ -21,6 +21,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`postgres`": settings.PostgresSettings,
     "`store`": settings.StoreSettings,
     "`disk`": settings.DiskSettings,
+    "`repair`": settings.RepairSettings,
     "`retention`": settings.RetentionSettings,
 }
 
