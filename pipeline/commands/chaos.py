@@ -35,7 +35,7 @@ from pipeline.exchanges import EXCHANGES
 from pipeline.settings import DiskSettings, SettingsFile
 from pipeline.stanzas import socket_of
 from pipeline.supervisor import Supervisor
-from pipeline.timeframes import TIMEFRAMES
+from pipeline.timeframes import SECOND, TIMEFRAMES
 
 if TYPE_CHECKING:
     from simulator.proof.ledger import Judged
@@ -47,6 +47,8 @@ COMES_BACK = 240.0
 REPAIRS = 120.0
 """Seconds without any progress of the repairs until they are given up."""
 ANSWER = 1.0
+NOTICED = SECOND
+"""Ns after a cut from which on nobody reports the connection before as standing."""
 WIDTH = 120
 """Columns of the tables in a file or a pipe."""
 MAXMEMORY = 256 * 1024 * 1024
@@ -220,10 +222,11 @@ class Run(Performance):
             # What was refused or acknowledged in silence is asked for again with the next connection.
             venue.market.fault("disconnect")
             venue.market.pause()
+        cut = time.time_ns()
         self.view.say("the faults are over and the markets pause; waiting until everything is stored and repaired")
         try:
             self.settling.everything_runs(self.supervisor, COMES_BACK)
-            self.settling.everything_subscribed(self.supervisor, COMES_BACK)
+            self.settling.everything_subscribed(self.supervisor, COMES_BACK, since=cut + NOTICED)
             # After this trade no hole in the numbers can hide at the end.
             self.print_one_of_each()
             self.settling.drained()

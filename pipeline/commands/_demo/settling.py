@@ -47,13 +47,14 @@ class Settling:
 
         self.until(running, "every process to run", deadline)
 
-    def everything_subscribed(self, supervisor: Supervisor, deadline: float = DEADLINE) -> None:
-        """Every subscription of every exchange stands, as its ingest says that lives now."""
+    def everything_subscribed(self, supervisor: Supervisor, deadline: float = DEADLINE, since: int = 0) -> None:
+        """Every subscription of every exchange stands, as its ingest says that lives now, and said after `since`
+        (ns)."""
         names = [f"ingest-{name}" for name in self._settings.enabled_exchanges()]
 
         def subscribed() -> bool:
             reports, programs = read_all(self._settings.heartbeat_dir), supervisor.programs()
-            return all(_all_subscribed(reports.get(name), programs[name].pid) for name in names)
+            return all(_all_subscribed(reports.get(name), programs[name].pid, since) for name in names)
 
         self.until(subscribed, "every subscription", deadline)
 
@@ -147,9 +148,9 @@ class Settling:
         return all(stored.get(stream, (0, 0)) >= entry for stream, entry in last.items())
 
 
-def _all_subscribed(report: Report | None, pid: int) -> bool:
+def _all_subscribed(report: Report | None, pid: int, since: int) -> bool:
     # A killed process leaves its last report behind.
-    if report is None or report.pid != pid or report.status != "running":
+    if report is None or report.pid != pid or report.status != "running" or report.beat <= since:
         return False
     rows = report.details.get("subscriptions") or {}
     return bool(rows) and all(row["state"] == "subscribed" for row in rows.values())
