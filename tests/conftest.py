@@ -6,10 +6,15 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import PostgresServer, RedisServer, TcpProxy
 
 _numbers = itertools.count(1)
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and all that we start would inherit it: nothing could be interrupted.
