@@ -34,6 +34,8 @@ Name = Literal[
     "oversized",
     "skew",
     "forget",
+    "rest_lag",
+    "rest_empty",
     "clear",
 ]
 VARIANTS = ("broken", "types", "missing")
@@ -61,8 +63,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rest_error: `status`, `code`, `seconds`. lifetime: connections end `seconds` after they began, as those of venues
     with a longest life do (the venue's own without `seconds`). skew: the exchange's clock is `seconds` ahead of ours
     (behind: below 0) until `clear` or the next one; it never goes back, but stands still until it is right. forget:
-    REST no longer gives trades older than `seconds` (0); `instrument` (all without it). clear: ends every fault in
-    force.
+    REST no longer gives trades older than `seconds` (0); `instrument` (all without it). rest_lag: REST gives trades
+    `seconds` (1) after they were printed, until `clear` or the next one. rest_empty: the next `count` pages of trades
+    are empty, whatever there is. clear: ends every fault in force.
     """
 
     fault: Name
@@ -121,7 +124,7 @@ class Spells:
     """Faults that last: refused symbols, silence after the acknowledgement, REST errors.
 
     `lifetime` is how long (ns) a connection may live instead of what the venue grants; None: what it grants.
-    `skew` is how far (ns) the exchange's clock is ahead of ours.
+    `skew` is how far (ns) the exchange's clock is ahead of ours, `lag` how long (ns) trades take to appear in REST.
     """
 
     def __init__(self) -> None:
@@ -130,6 +133,8 @@ class Spells:
         self._rest: tuple[int, int | None, int] | None = None
         self.lifetime: int | None = None
         self.skew = 0
+        self.lag = 0
+        self._empty = 0
 
     def cast(self, fault: Fault, now: int) -> None:
         """Put a lasting fault in force; `clear` ends them all."""
@@ -144,8 +149,12 @@ class Spells:
             self.lifetime = None if fault.seconds is None else int(fault.seconds * SECOND)
         elif fault.fault == "skew":
             self.skew = int((fault.seconds or 0) * SECOND)
+        elif fault.fault == "rest_lag":
+            self.lag = int((1 if fault.seconds is None else fault.seconds) * SECOND)
+        elif fault.fault == "rest_empty":
+            self._empty += fault.count
         elif fault.fault == "clear":
-            self.skew = 0
+            self.skew = self.lag = self._empty = 0
             self._refused.clear()
             self._silent.clear()
             self._rest = self.lifetime = None
@@ -160,6 +169,13 @@ class Spells:
 
     def silences(self, instrument: str, now: int) -> bool:
         return _in_force(self._silent, instrument, now) is not None
+
+    def empties(self) -> bool:
+        """Is this page of trades to be empty?"""
+        if self._empty:
+            self._empty -= 1
+            return True
+        return False
 
     def rest_error(self, now: int) -> tuple[int, int | None] | None:
         """(HTTP status, code) every REST request gets now, or None."""

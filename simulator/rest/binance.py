@@ -6,6 +6,7 @@ https://developers.binance.com/docs/binance-spot-api-docs/rest-api
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from simulator.aggregates import Aggregates
 from simulator.dialect import Response
 from simulator.faults import Spells
-from simulator.market import MILLISECOND, SECOND, Fill
+from simulator.market import MILLISECOND, SECOND
 from simulator.pushes.binance import Instrument
 from simulator.rows.binance import (
     INTERVALS,
@@ -147,8 +148,11 @@ class Rest:
         limit = _number(query, "limit", 500, MOST_ROWS)
         first = _number(query, "fromId", None, None)
         fills = one.pit.fills
-        start = len(fills) - limit if first is None else _place(fills, first)
-        return [trade_row(one.spell, fill) for fill in islice(fills, max(0, start), max(0, start) + limit)]
+        if self._spells.empties():
+            return []
+        end = bisect_right(fills, now - self._spells.lag, key=lambda fill: fill.time)
+        start = max(0, end - limit if first is None else bisect_left(fills, first, key=lambda fill: fill.sequence))
+        return [trade_row(one.spell, fill) for fill in islice(fills, start, min(start + limit, end))]
 
     def _agg_trades(self, query: Query, now: int) -> list[Any]:
         """Ascending: from an aggregate id on, from a time on, or the newest."""
@@ -226,16 +230,6 @@ def _ticker_weight(query: Query) -> int:
         return 2
     count = query.get("symbols", "").count(",") + 1 if query.get("symbols") else 101
     return 2 if count <= 20 else 40 if count <= 100 else 80
-
-
-def _place(fills: Any, sequence: int) -> int:
-    """Where the fills from `sequence` on begin; numbers rise, but may leave some out."""
-    low, high = 0, len(fills)
-    while low < high:
-        middle = (low + high) // 2
-        fill: Fill = fills[middle]
-        low, high = (middle + 1, high) if fill.sequence < sequence else (low, middle)
-    return low
 
 
 def _names(text: str) -> list[str]:

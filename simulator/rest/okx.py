@@ -3,7 +3,9 @@
 Errors carry the envelope {"code", "msg", "data": []} with the HTTP status OKX gives them.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from simulator.dialect import Response
@@ -27,14 +29,16 @@ from simulator.tape import Tape
 INSTRUMENTS = "/api/v5/public/instruments"
 LEVELS = 400
 REFRESHED = 50 * MILLISECOND
+REMEMBERED = 90 * 24 * 3600 * SECOND
+"""How far back history-trades goes: three months."""
 
 
 class _Refused(Exception):
     """A REST request that gets an error: (HTTP status, code, msg)."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, wait: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.wait = status, code, message, wait
 
 
 class Rest:
@@ -66,12 +70,16 @@ class Rest:
         try:
             return Response(200, dump({"code": "0", "msg": "", "data": self._answer(path, query, address, now)}))
         except _Refused as refused:
-            return Response(refused.status, dump({"code": refused.code, "msg": refused.message, "data": []}))
+            headers = {} if refused.wait is None else {"Retry-After": str(-(-refused.wait // SECOND))}
+            body = dump({"code": refused.code, "msg": refused.message, "data": []})
+            return Response(refused.status, body, headers)
 
     def _answer(self, path: str, query: Mapping[str, str], address: str, now: int) -> list[Any]:
         error = self._spells.rest_error(now)
         if error is not None:
-            raise _Refused(error[0], str(error[1] or 50001), "Service temporarily unavailable. Try again later")
+            # OKX itself tells no time; what stands before it may.
+            wait = self._spells.rest_wait(now) if error[0] in (418, 429) else None
+            raise _Refused(error[0], str(error[1] or 50001), "Service temporarily unavailable. Try again later", wait)
         if path not in self._routes:
             raise _Refused(404, "404", "Invalid request path")
         allowance, answer = self._routes[path]
@@ -100,33 +108,34 @@ class Rest:
         return rows
 
     def _trades(self, query: Mapping[str, str], now: int) -> list[Any]:
-        limit = _number(query, "limit", 100, 500)
-        return self._page(query, limit, lambda fill: True)
+        return self._page(query, _number(query, "limit", 100, 500), now)
 
     def _history_trades(self, query: Mapping[str, str], now: int) -> list[Any]:
         """Pages back by id (type 1) or by ms (type 2, `after` only); `before` alone gives the latest page."""
         kind = _number(query, "type", 1, 2)
         limit = _number(query, "limit", 100, 100)
         after, before = (_number(query, name, None, None) for name in ("after", "before"))
-        if kind == 2:
-            if before is not None:
-                raise _Refused(400, "51000", "Parameter before error")
-            return self._page(query, limit, lambda fill: after is None or fill.time // MILLISECOND < after)
-        return self._page(
-            query,
-            limit,
-            lambda fill: (after is None or fill.sequence < after) and (before is None or fill.sequence > before),
-        )
+        if kind == 2 and before is not None:
+            raise _Refused(400, "51000", "Parameter before error")
+        fills = self._listed(query)[1].fills
+        first, end = bisect_left(fills, now - REMEMBERED, key=_time), len(fills)
+        if after is not None:
+            end = bisect_left(fills, after * MILLISECOND if kind == 2 else after, key=_time if kind == 2 else _sequence)
+        if before is not None:
+            first = max(first, bisect_right(fills, before, key=_sequence))
+        return self._page(query, limit, now, first, end)
 
-    def _page(self, query: Mapping[str, str], limit: int, fits: Callable[[Fill], bool]) -> list[Any]:
+    def _page(
+        self, query: Mapping[str, str], limit: int, now: int, first: int = 0, end: int | None = None
+    ) -> list[Any]:
+        """The newest of the fills from place `first` to `end`, newest first."""
         instrument, pit = self._listed(query)
-        rows: list[Any] = []
-        for fill in reversed(pit.fills):
-            if len(rows) >= limit:
-                break
-            if fits(fill):
-                rows.append(fill_row(instrument, fill))
-        return rows
+        if self._spells.empties():
+            return []
+        shown = bisect_right(pit.fills, now - self._spells.lag, key=_time)
+        end = shown if end is None else min(shown, end)
+        page = list(islice(pit.fills, max(first, end - limit), end)) if first < end else []
+        return [fill_row(instrument, fill) for fill in reversed(page)]
 
     def _books(self, query: Mapping[str, str], now: int) -> list[Any]:
         """The best `sz` levels (1 without it, at most 400), from a cache refreshed every 50 ms."""
@@ -174,6 +183,14 @@ class Rest:
         if pit is None:
             raise _Refused(200, "51001", "Instrument ID doesn't exist.")
         return instrument, pit
+
+
+def _time(fill: Fill) -> int:
+    return fill.time
+
+
+def _sequence(fill: Fill) -> int:
+    return fill.sequence
 
 
 def _required(query: Mapping[str, str], name: str) -> str:
