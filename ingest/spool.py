@@ -3,6 +3,9 @@
 Entries keep their (w, n). So what a killed process left is written by the next one as the old one's, before its
 own, and what the stream has already is known by its number. Never drops silently: the numbers of what is dropped
 stay out, and what later frames are read by is saved into the last of them.
+
+A kill loses what came since the last write: while Redis takes nothing, Timing.spool_after and a spool_tick at most.
+A power loss takes no more, since each write is synced. What was saved of dropped frames is in memory until it is read.
 """
 
 import asyncio
@@ -102,11 +105,10 @@ class Spool:
         async with self._turn:
             assert self._segments is not None
             try:
-                stored = await self._do(partial(self._segments.read, BURST_BYTES))
+                more, entries = await self._do(partial(self._load, self._segments))
             except (SegmentsFull, OSError) as error:
                 raise ServerAway(f"{self._folder}: cannot read the spool: {error}") from error
-            entries = [Spooled(entry, each.position) for each in stored if (entry := self._decoded(each.data))]
-            self.unread = bool(stored)
+            self.unread = more
             self._look_at([each.entry for each in entries], first_frame=False)
             return [*self._hole.take(), *entries]
 
@@ -158,6 +160,14 @@ class Spool:
                 if not self._make_room(self._segments, sent):
                     raise
         self._segments.sync()
+
+    def _load(self, segments: Segments) -> tuple[bool, list[Spooled]]:
+        """In the thread: whether there may be more, and the next entries."""
+        before = segments.lost
+        stored = segments.read(BURST_BYTES)
+        if segments.lost > before:
+            self._report(f"{self._folder}: {segments.lost - before} entries on disk are damaged and lost")
+        return bool(stored), [Spooled(entry, each.position) for each in stored if (entry := self._decoded(each.data))]
 
     def _make_room(self, segments: Segments, sent: Place) -> bool:
         """In the thread: drops some of the oldest; whether there were any."""

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from ingest.main import run, timing_of
-from ingest.timing import Timing
+from ingest.timing import MILLISECOND, Timing
 from pipeline.errors import SettingsError
 from pipeline.frames import ClockData, Frame, RawEntry
 from pipeline.reports import Report, read
@@ -332,6 +332,30 @@ async def test_a_restart_begins_a_new_writer(settings: Settings, redis_url: str)
     for _, group in itertools.groupby(entries, key=lambda entry: entry.w):
         check(list(group))
     assert len({entry.w for entry in entries}) == 2
+
+
+async def test_what_redis_did_not_take_before_the_stop_is_written_by_the_next_start(
+    settings: Settings, redis_server: RedisServer
+) -> None:
+    timing = msgspec.structs.replace(QUICK, spool_after=200 * MILLISECOND, flush=200 * MILLISECOND)
+    async with collecting(settings, timing):
+        await more_trades(redis_server.url)
+        await asyncio.to_thread(redis_server.kill)
+
+        async def spooled() -> bool:
+            return report(settings).details["spool"]["okx"]["records"] >= 5
+
+        await eventually(spooled)
+    assert "on disk, for the next start" in str(report(settings).last_error)
+    assert report(settings).counters["dropped"] == 0
+    await asyncio.to_thread(redis_server.start)
+    async with collecting(settings):
+        await more_trades(redis_server.url)
+    entries = await read_raw(redis_server.url)
+    groups = [list(group) for _, group in itertools.groupby(entries, key=lambda entry: entry.w)]
+    assert len(groups) == 2
+    for group in groups:
+        check(group)
 
 
 async def test_status_is_told_of_connections_and_subscriptions(

@@ -266,6 +266,26 @@ async def test_an_entry_of_another_version_is_told_and_counted(tmp_path: Path) -
     await spool.close()
 
 
+def harm(folder: Path, what: bytes) -> None:
+    """Turns a bit in the only file."""
+    (file,) = folder.glob("*.seg")
+    text = bytearray(file.read_bytes())
+    text[text.index(what) + 1] ^= 1
+    file.write_bytes(text)
+
+
+async def test_a_damaged_entry_is_told_and_its_number_stays_out(tmp_path: Path) -> None:
+    spool, _ = await opened(tmp_path)
+    await spool.append(entries_of(1, 5), SENT)
+    await spool.close()
+    harm(tmp_path, b"2....")
+    spool, told = await opened(tmp_path)
+    assert [entry.n for entry in await drain(spool)] == [1, 3, 4]
+    assert spool.row()["damaged"] == 1
+    assert "1 entries on disk are damaged" in told.texts[0]
+    await spool.close()
+
+
 async def test_without_a_folder_frames_wait_in_memory(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file")
     spool, told = await opened(tmp_path / "spool")
