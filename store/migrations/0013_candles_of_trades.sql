@@ -87,8 +87,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM known k CROSS JOIN lost l
 $$;
 
--- The candles of the windows that open in [from_time, to_time), oldest first, each of all its stored trades. Windows
--- without a trade are there (quiet) where it is known that there was none.
+-- The candles of the windows that open in [from_time, to_time), oldest first, each of all its stored trades. A window
+-- without a trade is there (quiet) where it is known that there was none; and (partial, at the close before) where that
+-- is not known but a candle of it is stored.
 CREATE FUNCTION candles_of_trades(instrument_id int, timeframe text, from_time timestamptz, to_time timestamptz)
 RETURNS TABLE (
     open_time timestamptz, close_time timestamptz, open numeric, high numeric, low numeric, close numeric,
@@ -123,11 +124,18 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 1440 AS $$
         FROM placed p
         GROUP BY p.open_time
     ),
+    stored AS MATERIALIZED (
+        SELECT c.open_time, c.quality FROM candles c
+        WHERE c.instrument_id = $1 AND c.timeframe = $2
+          AND c.open_time >= first_open($2, $3) AND c.open_time < first_open($2, $4)
+    ),
     empty AS (
         SELECT s.open_time
         FROM unknown u
         CROSS JOIN LATERAL generate_series(first_open($2, $3), first_open($2, $4) - u.width, u.width) AS s (open_time)
-        WHERE NOT u.times && int8range(exact_nanoseconds(s.open_time), exact_nanoseconds(s.open_time + u.width))
+        LEFT JOIN stored c ON c.open_time = s.open_time
+        WHERE (c.open_time IS NOT NULL
+               OR NOT u.times && int8range(exact_nanoseconds(s.open_time), exact_nanoseconds(s.open_time + u.width)))
           AND NOT EXISTS (SELECT FROM traded w WHERE w.open_time = s.open_time)
     ),
     -- Where trades of long ago are no longer kept, the stored candle before tells the close.
@@ -179,8 +187,6 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 1440 AS $$
             int8range(exact_nanoseconds(w.open_time), exact_nanoseconds(w.open_time + u.width))
         )) AS r (span)
     ) m
-    LEFT JOIN candles c
-      ON c.instrument_id = $1 AND c.timeframe = $2 AND c.open_time = w.open_time
-     AND c.open_time >= first_open($2, $3) AND c.open_time < first_open($2, $4)
+    LEFT JOIN stored c ON c.open_time = w.open_time
     ORDER BY w.open_time
 $$;
