@@ -4,16 +4,17 @@ Pure: the stream's time and the trades are arguments. The struct is the saved st
 integers, the open holes and the trades that wait for proof that the venue's numbers began again.
 """
 
+from bisect import bisect_left
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from normalize import intervals
-from normalize.holes import Hole, any_missing, hole_with, news
+from normalize.holes import GIVEN_UP, Hole, Name, any_missing, hole_with, news
 from normalize.intervals import Ranges
 from normalize.spans import longest_run, overlaps, span_of, time_of
 from pipeline.records import Trade
-from pipeline.timeframes import SECOND
+from pipeline.timeframes import MINUTE, SECOND
 
 NEWER = SECOND
 """A known number is a duplicate only if it is not newer than the newest trade by more than this."""
@@ -27,6 +28,9 @@ MOST_EARLY = 1_000
 PRINTS_PER_SECOND = 10_000
 LEAP = 1_000_000
 """More numbers than PRINTS_PER_SECOND x elapsed time + LEAP are a new numbering, not a gap."""
+NEAR = MINUTE
+"""A fetched trade is of the hole's numbering if it was printed so near the trades on both sides of the hole. After a
+relisting the exchange may answer with trades that only have the same numbers."""
 
 Dropped = Literal["duplicate", "overlap"]
 
@@ -63,8 +67,9 @@ class Continuity(msgspec.Struct):
     """The state of one instrument.
 
     `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that
-    passed. `given_up` are holes that the ledger has to close unfilled. `newest` is the newest time passed,
-    `previous_*` the end of the epoch before.
+    passed. `holes` are those of this epoch, `old_holes` of earlier ones, both in order; `given_up` are holes that the
+    ledger has to close unfilled, `lost_until` the end of those it closed so. `newest` is the newest time passed,
+    `previous_*` the end of the epoch before. `touched` names the holes whose saved state is out of date.
     """
 
     epoch: int = 0
@@ -80,12 +85,17 @@ class Continuity(msgspec.Struct):
     holes: list[Hole] = []
     old_holes: list[Hole] = []
     given_up: list[Hole] = []
+    lost_until: int = 0
+    touched: set[Name] = set()
     held: list[Held] = []
     trades: int = 0
     duplicates: int = 0
     overlaps: int = 0
     reordered: int = 0
     refused: int = 0
+    repaired: int = 0
+    repair_overlaps: int = 0
+    unrecoverable: int = 0
 
     @property
     def open_gaps(self) -> int:
@@ -101,7 +111,7 @@ class Continuity(msgspec.Struct):
     def complete_since(self) -> int | None:
         """Time from which every number is here; None before the first trade."""
         ends = [hole.to_time for hole in (*self.holes, *self.old_holes)]
-        return None if self.since is None else max([self.since, self.began, *ends])
+        return None if self.since is None else max([self.since, self.began, self.lost_until, *ends])
 
     @property
     def busy(self) -> bool:
@@ -133,6 +143,32 @@ class Continuity(msgspec.Struct):
             return self._hold(trade, now, listed, doubtful=True)
         return self._known(trade, first, last)
 
+    def repair(self, trade: Trade, epoch: int) -> Outcome:
+        """A trade that was fetched to fill holes of the epoch: it fills one, or it counts for nothing. It never opens
+        a hole, moves `next` or begins an epoch: what the exchange has beyond `next` the socket will bring."""
+        first, last = span_of(trade)
+        hole = hole_with(self._holes_of(epoch), first, last)
+        if hole is None or not hole.from_time - NEAR <= time_of(trade) <= hole.to_time + NEAR:
+            self.repair_overlaps += 1
+            return Outcome(dropped="overlap")
+        return self._fill(hole, msgspec.structs.replace(trade, repaired=True), first, last)
+
+    def hole(self, name: Name) -> Hole | None:
+        """The open hole of that name."""
+        holes = self._holes_of(name[0])
+        place = bisect_left(holes, name[1], key=lambda hole: hole.first)
+        return holes[place] if place < len(holes) and holes[place].first == name[1] else None
+
+    def close(self, hole: Hole, reason: str) -> None:
+        """What remains of the hole will never come."""
+        self.holes = [other for other in self.holes if other is not hole]
+        self.old_holes = [other for other in self.old_holes if other is not hole]
+        hole.closed = reason
+        self.given_up.append(hole)
+        self.unrecoverable += hole.missing
+        self.lost_until = max(self.lost_until, hole.to_time)
+        self.touched.add(hole.name)
+
     def expire(self, now: int) -> Outcome:
         """Lets go of the trades held too long: nothing proved that the numbers began again."""
         ripe = [held for held in self.held if now - held.since > HELD_FOR]
@@ -147,10 +183,12 @@ class Continuity(msgspec.Struct):
 
         A hole is told once it is PROVISIONAL old; one filled before that never is: it was reordering.
         """
-        found = [*self.given_up, *news((*self.old_holes, *self.holes), now)]
-        self.given_up = []
-        self.holes = [hole for hole in self.holes if hole.remaining]
-        self.old_holes = [hole for hole in self.old_holes if hole.remaining]
+        told = news((*self.old_holes, *self.holes), now)
+        self.touched.update(hole.name for hole in told)
+        found, self.given_up = [*self.given_up, *told], []
+        if any(not hole.remaining for hole in told):
+            self.holes = [hole for hole in self.holes if hole.remaining]
+            self.old_holes = [hole for hole in self.old_holes if hole.remaining]
         return found
 
     @property
@@ -189,6 +227,7 @@ class Continuity(msgspec.Struct):
             before = min(self.newest, time)
             hole = Hole(self.epoch, self.next, first - 1, before, time, now, [(self.next, first - 1)])
             self.holes.append(hole)
+            self.touched.add(hole.name)
         self.next = last + 1
         self.newest = max(self.newest, time)
         doubted = [held for held in self.held if held.doubtful and time_of(held.trade) <= self.newest]
@@ -200,11 +239,7 @@ class Continuity(msgspec.Struct):
 
     def _give_up_oldest(self) -> None:
         """Nobody fills the holes: the ledger names the oldest as lost, so that the trades of today can pass."""
-        holes = self.old_holes or self.holes
-        hole = holes.pop(0)
-        hole.given_up = True
-        self.given_up.append(hole)
-        self.began = max(self.began, hole.to_time)
+        self.close((self.old_holes or self.holes)[0], GIVEN_UP)
 
     def _known(self, trade: Trade, first: int, last: int) -> Outcome:
         """Below next, in no hole, not newer: seen before, unless it is from before our start."""
@@ -225,10 +260,14 @@ class Continuity(msgspec.Struct):
 
     def _fill(self, hole: Hole, trade: Trade, first: int, last: int) -> Outcome:
         rest = intervals.subtract(hole.remaining, first, last)
-        if len(rest) > len(hole.remaining) and self._intervals() >= MOST_INTERVALS:
+        # Pages come in order and split a hole once: one that is refused would be fetched again and again.
+        most = 2 * MOST_INTERVALS if trade.repaired else MOST_INTERVALS
+        if len(rest) > len(hole.remaining) and self._intervals() >= most:
             return self._refuse(trade)
         hole.remaining, hole.changed = rest, True
-        self.reordered += not hole.told
+        self.touched.add(hole.name)
+        self.repaired += trade.repaired
+        self.reordered += not hole.told and not trade.repaired
         if not rest and not hole.told:
             self.holes = [other for other in self.holes if other is not hole]
             self.old_holes = [other for other in self.old_holes if other is not hole]
@@ -287,14 +326,18 @@ class Continuity(msgspec.Struct):
         return time <= self.previous_newest or (first == self.previous_next and time <= self.began)
 
     def _take_previous(self, trade: Trade, first: int, last: int) -> Outcome:
-        if hole := hole_with(self.old_holes, first, last):
-            return self._fill(hole, trade, first, last)
+        for hole in self.old_holes:
+            if intervals.contains(hole.remaining, first, last):
+                return self._fill(hole, trade, first, last)
         if first == self.previous_next:
             self.previous_next = last + 1
             return self._pass(trade, self.epoch - 1)
         if last >= self.previous_next:
             return self._refuse(trade, "trade of an ended epoch")
         return self._drop("duplicate")
+
+    def _holes_of(self, epoch: int) -> list[Hole]:
+        return self.holes if epoch == self.epoch else [hole for hole in self.old_holes if hole.epoch == epoch]
 
     def _intervals(self) -> int:
         return sum(len(hole.remaining) for hole in (*self.holes, *self.old_holes))

@@ -42,6 +42,44 @@ def add(ranges: Ranges, first: int, last: int) -> Ranges:
     return [*before, (first, last), *after]
 
 
+def within(ranges: Ranges, others: Ranges) -> Ranges:
+    """What both have."""
+    found: Ranges = []
+    for first, last in ranges:
+        for low, high in others[_first_not_below(others, first) :]:
+            if low > last:
+                break
+            found.append((max(first, low), min(last, high)))
+    return found
+
+
+def without(ranges: Ranges, others: Ranges) -> Ranges:
+    """The ranges but what the others have."""
+    found: Ranges = []
+    for first, last in ranges:
+        begin = first
+        for low, high in others[_first_not_below(others, first) :]:
+            if low > last:
+                break
+            if begin < low:
+                found.append((begin, low - 1))
+            begin = high + 1
+        if begin <= last:
+            found.append((begin, last))
+    return found
+
+
+def union(ranges: Ranges, others: Ranges) -> Ranges:
+    """What either has; neighbours become one."""
+    found: Ranges = []
+    for first, last in sorted([*ranges, *others]):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return found
+
+
 def count(ranges: Ranges) -> int:
     """How many numbers the ranges hold."""
     return sum(last - first + 1 for first, last in ranges)

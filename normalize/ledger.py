@@ -21,8 +21,8 @@ def gap(instrument: Instrument, hole: Hole, time: int | None, received: int) -> 
         from_time=hole.from_time,
         to_time=hole.to_time,
         cause="sequence",
-        state="closed" if hole.given_up or not missing else "shrunk" if hole.told else "opened",
-        reason="given up" if hole.given_up else None if missing else "filled",
+        state="closed" if hole.closed or not missing else "shrunk" if hole.told else "opened",
+        reason=hole.closed or (None if missing else "filled"),
         repaired=hole.last - hole.first + 1 - missing,
         remaining=tuple(hole.remaining),
     )

@@ -35,9 +35,9 @@ class Outlet:
         """See Step."""
         self._step.control(name, data)
 
-    def want(self, key: str, want: Want | None) -> None:
+    def want(self, key: str, want: Want | None, *, wake: bool = True) -> None:
         """See Step."""
-        self._step.want(key, want)
+        self._step.want(key, want, wake=wake)
 
     def forget(self, instrument: str) -> None:
         """See Step."""

@@ -1,22 +1,28 @@
 """What `pipeline status` shows of a partition of normalize: JSON values, small. Reads the state, changes nothing."""
 
+from itertools import islice
 from typing import Any
 
 from normalize.continuity import Continuity
+from normalize.repairs import Repairs
 from normalize.shelf import Shelf
 from normalize.state import State
 from pipeline.wants import Want
 
+MOST_WANTS = 100
+"""Of trades that are shown, those first that the exchange will forget first. All are counted."""
 
-def describe(state: State, shelf: Shelf) -> dict[str, Any]:
+
+def describe(state: State, shelf: Shelf, repairs: Repairs) -> dict[str, Any]:
     """The report; the fields are in docs/architecture.md."""
     stream = state.stream
     names = sorted({*state.evidence.covers, *state.continuity})
+    wants = {key: _want(want) for key, want in sorted(shelf.wants.items())}
     return {
-        "subscriptions": {name: _trades(state, name) for name in names},
+        "subscriptions": {name: _trades(state, repairs, name) for name in names},
         "latest": state.latest.report(),
         "books": shelf.report(),
-        "wants": {key: _want(want) for key, want in sorted(shelf.wants.items())},
+        "wants": wants | {key: _want(want) for key, want in islice(repairs.wants(), MOST_WANTS)},
         "dead": dict(stream.dead),
         "control": dict(stream.control),
         "writer": stream.writer,
@@ -28,7 +34,7 @@ def describe(state: State, shelf: Shelf) -> dict[str, Any]:
     }
 
 
-def _trades(state: State, name: str) -> dict[str, Any]:
+def _trades(state: State, repairs: Repairs, name: str) -> dict[str, Any]:
     """The trades of one instrument."""
     cover, seen = state.evidence.covers.get(name), state.continuity.get(name, Continuity())
     instrument = state.instruments.get(name)
@@ -49,14 +55,21 @@ def _trades(state: State, name: str) -> dict[str, Any]:
         "held": len(seen.held),
         "open_gaps": seen.open_gaps,
         "missing": seen.missing,
+        "wanted": repairs.wanted(name),
+        "repaired": seen.repaired,
+        "repair_overlaps": seen.repair_overlaps,
+        "unrecoverable": seen.unrecoverable,
     }
 
 
 def _want(want: Want) -> dict[str, Any]:
-    return {
+    row: dict[str, Any] = {
         "what": want.what,
         "instrument": want.instrument,
         "number": want.number,
         "since": want.since,
         "reason": want.reason,
     }
+    if want.what == "trades":
+        row |= {"first": want.first, "last": want.last, "from_time": want.from_time, "to_time": want.to_time}
+    return row

@@ -9,6 +9,7 @@ from normalize.coverage import Connection
 from normalize.latest import Told, kind_of
 from normalize.mapper import Reading, load
 from normalize.outlet import Outlet
+from normalize.repairs import Repairs
 from normalize.report import describe
 from normalize.rereading import Rereader
 from normalize.shelf import Shelf
@@ -22,6 +23,7 @@ from pipeline.records import CandleSettings, Clock, Instrument, encode
 from pipeline.steps import Entry, Step
 from pipeline.streams import Keys
 from pipeline.timeframes import DAY
+from pipeline.wants import trades_of
 
 NAME = "normalize"
 _SUBSCRIPTION = msgspec.json.Decoder(SubscriptionData)
@@ -56,6 +58,7 @@ class Normalize:
         """See Stage."""
         self._state = State(saved)
         self._trades = Trades(self._state, self._outlet, self._candles)
+        self._repairs = Repairs(self._state, self._outlet)
         self._shelf = Shelf(saved, self._mapper.book_rule, self._state.instruments, self._outlet, self._state.stream)
         self._rereader: Rereader | None = None
 
@@ -122,7 +125,7 @@ class Normalize:
 
     def report(self) -> dict[str, object]:
         """See Stage; the fields are in docs/architecture.md."""
-        return describe(self._state, self._shelf)
+        return describe(self._state, self._shelf, self._repairs)
 
     def _unpacked(self, entry: Entry) -> RawEntry | None:
         try:
@@ -146,6 +149,7 @@ class Normalize:
             stream.take_over()
         elif arrival == "lost":
             self._trades.covered(evidence.lose("lost"), stream.received or 0)
+            self._repairs.lost(stream.received or 0)
         for frame in raw.frames:
             self._frame(frame)
 
@@ -180,6 +184,7 @@ class Normalize:
     def _request(self, frame: Frame, received: int) -> None:
         data = _REQUEST.decode(frame.data)
         count(self._state.stream.control, f"request {data.state}")
+        self._repairs.request(data)
         self._shelf.request(data, received)
 
     def _clock(self, frame: Frame, received: int) -> None:
@@ -192,6 +197,7 @@ class Normalize:
             if name in evidence.connections:
                 evidence.heard(name, last)
         self._trades.look_after(stream.now, received)
+        self._repairs.look_after(received)
         offset = data.offset
         clock = Clock(
             exchange=self._exchange,
@@ -214,11 +220,20 @@ class Normalize:
         self._outlet.bury_elements(reading.faults, frame.data, received, frame.conn)
         if reading.instruments:
             self._list(reading.instruments, received)
-        self._trades.take(reading.trades, frame, received, connection)
+        self._take_trades(reading, frame, received, connection)
         self._tell_latest(reading)
         for update in reading.books:
             state.catalogue.know(update.instrument)
         self._shelf.take(reading.books, frame, received)
+
+    def _take_trades(self, reading: Reading, frame: Frame, received: int, connection: Connection | None) -> None:
+        """Trades by REST count only as the answer to a want: of others nobody knows where they belong."""
+        if frame.kind != "rest":
+            self._trades.take(reading.trades, frame, received, connection)
+        elif (key := trades_of(frame.key)) is not None:
+            self._trades.fetched(reading.trades, key, frame, received)
+        elif reading.trades:
+            raise DecodeError("trades by REST that nobody asked for")
 
     def _tell_latest(self, reading: Reading) -> None:
         """Quotes, tickers and klines that say something new."""
@@ -247,6 +262,7 @@ class Normalize:
             self._shelf.know(self._state.instruments[instrument.instrument])
         if self._forgets:
             for name in self._state.catalogue.gone(received):
+                self._repairs.forget(name)
                 self._trades.ended(name, received)
                 self._state.forget(name)
                 self._shelf.forget(name)

@@ -8,6 +8,7 @@ import msgspec
 from normalize.catalogue import Catalogue
 from normalize.continuity import Continuity
 from normalize.coverage import Connection, Cover, Evidence
+from normalize.holes import Hole, Name
 from normalize.latest import Latest, Seen
 from normalize.stream import Stream
 from pipeline.records import Instrument
@@ -24,10 +25,12 @@ class State:
         self.evidence.connections = dict(_fields(saved, b"connection:", Connection))
         self.evidence.covers = dict(_fields(saved, b"cover:", Cover))
         self.continuity = dict(_fields(saved, b"continuity:", Continuity))
+        self._put_holes(saved)
         self.catalogue = Catalogue(dict(_fields(saved, b"instrument:", Instrument)))
         self.latest = Latest(dict(_fields(saved, b"latest:", Seen)))
         self.busy = {name for name, state in self.continuity.items() if state.busy}
         self.changed_continuity: set[str] = set()
+        self._dropped: set[tuple[str, Name]] = set()
 
     @property
     def instruments(self) -> Mapping[str, Instrument]:
@@ -37,7 +40,9 @@ class State:
     def forget(self, instrument: str) -> None:
         """Drops all that is known of an instrument."""
         self.catalogue.forget(instrument)
-        self.continuity.pop(instrument, None)
+        if (seen := self.continuity.pop(instrument, None)) is not None:
+            self._dropped.update((instrument, name) for name in seen.touched)
+            self._dropped.update((instrument, hole.name) for hole in (*seen.old_holes, *seen.holes))
         self.evidence.covers.pop(instrument, None)
         self.latest.forget(instrument)
         self.busy.discard(instrument)
@@ -50,9 +55,40 @@ class State:
         evidence = self.evidence
         _save(step, "connection", evidence.changed_connections, evidence.connections.get)
         _save(step, "cover", evidence.changed_covers, evidence.covers.get)
-        _save(step, "continuity", self.changed_continuity, self.continuity.get)
+        self._save_holes(step)
+        _save(step, "continuity", self.changed_continuity, self._without_holes)
         _save(step, "instrument", self.catalogue.changed, self.instruments.get)
         _save(step, "latest", self.latest.changed, self.latest.seen.get)
+
+    def _put_holes(self, saved: Mapping[bytes, bytes]) -> None:
+        """Each hole has a field of its own: of hundreds, a step writes those that changed in it."""
+        found: dict[str, list[Hole]] = {}
+        for field, hole in _fields(saved, b"hole:", Hole):
+            found.setdefault(field.partition(" ")[0], []).append(hole)
+        for name, holes in found.items():
+            if (seen := self.continuity.get(name)) is not None:
+                holes.sort(key=lambda hole: hole.name)
+                seen.holes = [hole for hole in holes if hole.epoch == seen.epoch]
+                seen.old_holes = [hole for hole in holes if hole.epoch != seen.epoch]
+
+    def _save_holes(self, step: Step) -> None:
+        for instrument, (epoch, first) in sorted(self._dropped):
+            step.save(f"hole:{instrument} {epoch} {first}", None)
+        self._dropped.clear()
+        for instrument in sorted(self.changed_continuity):
+            seen = self.continuity.get(instrument)
+            if seen is None or not seen.touched:
+                continue
+            holes = {hole.name: hole for hole in (*seen.old_holes, *seen.holes)}
+            for name in sorted(seen.touched):
+                hole = holes.get(name)
+                value = None if hole is None else msgspec.json.encode(hole)
+                step.save(f"hole:{instrument} {name[0]} {name[1]}", value)
+            seen.touched.clear()
+
+    def _without_holes(self, instrument: str) -> Continuity | None:
+        seen = self.continuity.get(instrument)
+        return None if seen is None else msgspec.structs.replace(seen, holes=[], old_holes=[])
 
 
 def _decode(value: bytes | None, kind: type[Any]) -> Any:

@@ -14,6 +14,7 @@ from normalize.state import State
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.records import CandleSettings, Trade, encode
+from pipeline.wants import TradesKey
 
 
 class Trades:
@@ -42,6 +43,15 @@ class Trades:
             change = state.evidence.data(frame.conn, name, received, time, begun) if connection else None
             self.covered([change] if change else [], received)
 
+    def fetched(self, trades: Sequence[Trade], key: TradesKey, frame: Frame, received: int) -> None:
+        """The trades of a page that was wanted: they prove nothing but themselves."""
+        seen = self._state.continuity.get(key.instrument)
+        for trade in trades:
+            if seen is None or trade.instrument != key.instrument:
+                self._bury("trade of another instrument than was asked for", trade, frame.conn)
+            else:
+                self._took(key.instrument, seen.repair(trade, key.epoch), received, frame.conn)
+
     def look_after(self, now: int, received: int) -> None:
         """What only time does: young holes become gaps, the ledger hears of fills, held trades expire."""
         state = self._state
@@ -51,11 +61,16 @@ class Trades:
             expired = seen.expire(now)
             if len(seen.held) != held:
                 self._took(name, expired, received, None)
-            for hole in seen.changed_holes(now):
-                self._outlet.tell(ledger.gap(state.instruments[name], hole, state.stream.time, received))
-                state.changed_continuity.add(name)
+            self.tell(name, now, received)
             if not seen.busy:
                 state.busy.discard(name)
+
+    def tell(self, name: str, now: int, received: int) -> None:
+        """The ledger hears what it lacks of the instrument."""
+        state = self._state
+        for hole in state.continuity[name].changed_holes(now):
+            self._outlet.tell(ledger.gap(state.instruments[name], hole, state.stream.time, received))
+            state.changed_continuity.add(name)
 
     def give_up(self, received: int) -> None:
         """No frame will come any more: held trades go."""
@@ -73,7 +88,9 @@ class Trades:
             self._outlet.control("coverage", encode(ledger.coverage(instrument, change, candles, received)))
 
     def ended(self, name: str, received: int) -> None:
-        """The contract is no more: aggregate need not keep it either."""
+        """The contract is no more: the ledger hears the last of it, and aggregate need not keep it either."""
+        if name in self._state.continuity:
+            self.tell(name, self._state.stream.now, received)
         if name in self._state.continuity or name in self._state.evidence.covers:
             self.covered([self._state.evidence.ended(name, received)], received)
 
@@ -91,8 +108,12 @@ class Trades:
             instrument, time = self._state.instruments[name], self._state.stream.time
             self._outlet.tell(ledger.epoch(instrument, outcome.epoch, time, received))
         for trade in outcome.passed:
-            self._outlet.emit("trade", trade, newest=trade.epoch == seen.epoch and trade.time == seen.newest)
+            newest = trade.epoch == seen.epoch and trade.time == seen.newest and not trade.repaired
+            self._outlet.emit("trade", trade, newest=newest)
         for reason, trade in outcome.buried:
-            self._outlet.bury(DecodeError(reason, trade.id), encode(trade).decode(), trade.received, connection)
+            self._bury(reason, trade, connection)
         if seen.busy:
             self._state.busy.add(name)
+
+    def _bury(self, reason: str, trade: Trade, connection: str | None) -> None:
+        self._outlet.bury(DecodeError(reason, trade.id), encode(trade).decode(), trade.received, connection)

@@ -40,6 +40,7 @@ class Step:
         self._state: dict[str, bytes] = {}
         self._dropped: dict[str, None] = {}
         self._wants: dict[str, bytes | None] = {}
+        self._wakes: set[str] = set()
         self._appends: list[Command] = []
         self.records = 0
         self.bytes = 0
@@ -83,9 +84,11 @@ class Step:
             self._dropped.pop(field, None)
             self._state[field] = value
 
-    def want(self, key: str, want: Want | None) -> None:
-        """Sets what is wanted of ingest under `key`; None takes it back."""
+    def want(self, key: str, want: Want | None, *, wake: bool = True) -> None:
+        """Sets what is wanted of ingest under `key`; None takes it back. ingest is woken for what it has to begin."""
         self._wants[key] = None if want is None else encode(want)
+        if wake:
+            self._wakes.add(key)
 
     def commands(self) -> list[Command]:
         """Every command, in order; the caller adds the cursor and wraps them in MULTI … EXEC."""
@@ -104,7 +107,8 @@ class Step:
                 commands.append(("HDEL", self._keys.want, key))
             else:
                 commands.append(("HSET", self._keys.want, key, wanted))
-                commands.append(("XADD", self._keys.request, "MAXLEN", "~", REQUESTS_KEPT, "*", "key", key))
+                if key in self._wakes:
+                    commands.append(("XADD", self._keys.request, "MAXLEN", "~", REQUESTS_KEPT, "*", "key", key))
         return commands
 
     def _append(self, stream: str, field: bytes, label: bytes, data: bytes) -> None:

@@ -5,7 +5,7 @@ and tells the end of it in the raw stream (`RequestData`). normalize alone decid
 want back, or wants it anew under the next number.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,22 @@ def snapshot_key(instrument: str) -> str:
 def trades_key(instrument: str, epoch: int, first: int) -> str:
     """`trades BTC-USDT 0 123`: `first` is the number at which the gap began, for as long as it is open."""
     return f"trades {instrument} {epoch} {first}"
+
+
+class TradesKey(NamedTuple):
+    """What the key of a want of trades says."""
+
+    instrument: str
+    epoch: int
+    first: int
+
+
+def trades_of(key: str | None) -> TradesKey | None:
+    """What the key says, or None when it is not that of a want of trades."""
+    parts = (key or "").split(" ")
+    if len(parts) != 4 or parts[0] != "trades" or not (parts[2].isdecimal() and parts[3].isdecimal()):
+        return None
+    return TradesKey(parts[1], int(parts[2]), int(parts[3]))
 
 
 def resync_key(instrument: str, connection: str) -> str:

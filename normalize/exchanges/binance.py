@@ -25,6 +25,8 @@ _OLD_STEM = "/api/v1/"
 """Retired in 2026; the bodies are those of v3."""
 _PARTIAL = {"depth5": 5, "depth10": 10, "depth20": 20}
 _DEFAULT_LIMIT = "100"
+_TRADES = ("historicalTrades", "trades")
+"""Not `aggTrades`: collected are single trades, live and by REST."""
 _INTERVALS = frozenset({"1s", "1m", "5m", "15m", "1h", "4h", "1d"})
 """The venue's bars that have our windows, spelt alike."""
 
@@ -57,6 +59,16 @@ class Print(msgspec.Struct, frozen=True, gc=False):
     T: Number
     m: bool
     X: str | None = None
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A trade by REST. `isBuyerMaker` is the `m` of the stream."""
+
+    id: Number
+    price: str
+    qty: str
+    time: Number
+    isBuyerMaker: bool
 
 
 class Aggregate(msgspec.Struct, frozen=True, gc=False):
@@ -186,6 +198,12 @@ class Stamp(msgspec.Struct, frozen=True):
     serverTime: Number = 0
 
 
+class RowStamp(msgspec.Struct, frozen=True):
+    """The time of a trade by REST."""
+
+    time: Number
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """A combined message of which only the times count."""
 
@@ -200,9 +218,11 @@ _DEPTH = msgspec.json.Decoder(Depth)
 _BEST_OFFER = msgspec.json.Decoder(BestOffer)
 _DAY_TICKER = msgspec.json.Decoder(DayTicker)
 _BAR_EVENT = msgspec.json.Decoder(BarEvent)
+_ROWS = msgspec.json.Decoder(list[Row])
 _LISTINGS = msgspec.json.Decoder(list[Listing])
 _BODY = msgspec.json.Decoder(Body)
 _STAMP = msgspec.json.Decoder(Stamp)
+_ROW_STAMPS = msgspec.json.Decoder(list[RowStamp])
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _WORD = msgspec.json.Decoder(str)
 
@@ -237,7 +257,7 @@ class Books:
 
 class Mapper:
     """Reads `trade`, `aggTrade`, `depth`, `depth5/10/20`, `bookTicker`, `ticker` and `kline`, combined or raw, and
-    the REST replies `exchangeInfo` and `depth`."""
+    the REST replies `exchangeInfo`, `depth`, `historicalTrades` and `trades`."""
 
     trade_channels = frozenset({"trade", "aggTrade"})
     book_channels = frozenset(
@@ -265,6 +285,8 @@ class Mapper:
     def time(self, frame: Frame) -> int | None:
         """The newest of the frame's event, trade and server times; quotes and books by REST have none."""
         try:
+            if frame.data.startswith("["):
+                return max((unix(row.time, "time") for row in _ROW_STAMPS.decode(frame.data)), default=None)
             outer = _STAMP.decode(frame.data)
             inner = _ENVELOPE.decode(frame.data).data
             newest = max(outer.E, outer.T, outer.serverTime, inner.E, inner.T)
@@ -340,7 +362,19 @@ def _trade(data: Payload, frame: Frame, instruments: Instruments) -> Reading:
     found = message(data, _PRINT, "a trade of Binance")
     if found.X is not None:
         raise DecodeError("not an event of the spot exchange", f"X {found.X[:40]}")
-    return _print(found, str(found.t), found.t, found.t, frame, instruments)
+    return Reading(trades=(_made(found, str(found.t), found.t, found.t, frame, instruments),))
+
+
+def _trades(data: Payload, symbol: str, frame: Frame, instruments: Instruments) -> Reading:
+    """A page of trades by REST, which does not say of which symbol they are; nothing in it is of the future's."""
+    rows, faults = elements(data, _ROWS, Row, "a trade of Binance")
+    trades = each(rows, faults, lambda row: _row(row, symbol, frame, instruments))
+    return Reading(trades=trades, faults=tuple(faults), control=None if rows or faults else "no trades")
+
+
+def _row(row: Row, symbol: str, frame: Frame, instruments: Instruments) -> Trade:
+    found = Print(s=symbol, t=row.id, p=row.price, q=row.qty, T=row.time, m=row.isBuyerMaker)
+    return _made(found, str(row.id), row.id, row.id, frame, instruments)
 
 
 def _aggregate(data: Payload, frame: Frame, instruments: Instruments) -> Reading:
@@ -351,16 +385,16 @@ def _aggregate(data: Payload, frame: Frame, instruments: Instruments) -> Reading
         raise DecodeError("not an event of the spot exchange", f"st {found.st}")
     if found.f > found.l:
         raise DecodeError("first trade behind the last", f"{found.f} to {found.l}")
-    return _print(found, str(found.a), found.f, found.l, frame, instruments)
+    return Reading(trades=(_made(found, str(found.a), found.f, found.l, frame, instruments),))
 
 
-def _print(
+def _made(
     found: Print | Aggregate, number: str, first: int, last: int, frame: Frame, instruments: Instruments
-) -> Reading:
+) -> Trade:
     assert frame.ts is not None
     instrument = _known(found.s, instruments)
     time = _event_time(found.T, "T", frame)
-    trade = Trade(
+    return Trade(
         exchange=EXCHANGE,
         market=instrument.market,
         symbol=instrument.symbol,
@@ -376,7 +410,6 @@ def _print(
         size=positive(found.q, "q"),
         side="sell" if found.m else "buy",
     )
-    return Reading(trades=(trade,))
 
 
 def _book(data: Payload, frame: Frame, instruments: Instruments) -> Reading:
@@ -487,11 +520,13 @@ def _rest(frame: Frame, instruments: Instruments) -> Reading:
     name = path.removeprefix(_PATH_STEM).removeprefix(_OLD_STEM)
     if name in ("time", "ping"):
         return Reading(control=name)
-    if name not in ("exchangeInfo", "depth"):
+    if name not in ("exchangeInfo", "depth", *_TRADES):
         raise DecodeError(f"reply of {path[:80] or 'no url'} is not collected yet")
     if name == "exchangeInfo" and frame.data.lstrip().startswith("["):
         # Some recorders keep the list without its envelope.
         return _instruments(frame.data, frame)
+    if name in _TRADES and frame.data.lstrip().startswith("["):
+        return _trades(frame.data, query.get("symbol", "").upper(), frame, instruments)
     body = message(frame.data, _BODY, "a reply of Binance")
     if body.code is not None:
         raise DecodeError("the exchange refused", f"code {body.code}: {body.msg}")
@@ -499,6 +534,8 @@ def _rest(frame: Frame, instruments: Instruments) -> Reading:
         if not body.symbols:
             raise DecodeError("list without symbols")
         return _instruments(body.symbols, frame)
+    if name in _TRADES:
+        raise DecodeError("trades are not a list")
     instrument = _known(query.get("symbol", "").upper(), instruments)
     limit = whole(query.get("limit", _DEFAULT_LIMIT), "limit")
     return Reading(books=(_snapshot(message(frame.data, _DEPTH, "a book of Binance"), instrument, asked=limit),))

@@ -26,6 +26,7 @@ EXCHANGE = "okx"
 _INSTRUMENTS_PATH = "/api/v5/public/instruments"
 _TIME_PATH = "/api/v5/public/time"
 _BOOKS_PATH = "/api/v5/market/books"
+_TRADES_PATHS = ("/api/v5/market/history-trades", "/api/v5/market/trades")
 _MARKETS: dict[str, Market] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _SPOT_ID = re.compile(r"([A-Z0-9]+)-([A-Z0-9]+)", re.IGNORECASE)
 _BARS = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1H": "1h", "4H": "4h", "1Dutc": "1d"}
@@ -59,8 +60,8 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Fill(msgspec.Struct, frozen=True, gc=False):
-    """An element of `trades-all` (one fill) or of `trades` (`count` fills of one order at one price; `tradeId`
-    is the last of them)."""
+    """An element of `trades-all` or of REST (one fill), or of `trades` (`count` fills of one order at one price;
+    `tradeId` is the last of them)."""
 
     instId: str
     tradeId: str
@@ -175,7 +176,7 @@ class Books:
 
 class Mapper:
     """Reads the channels of trades, order books, best offers, tickers, candles and instruments, and their REST
-    replies but candles and trades."""
+    replies but candles."""
 
     trade_channels = frozenset({"trades-all", "trades"})
     book_channels = _FULL_BOOKS | frozenset(_CUT_BOOKS)
@@ -222,7 +223,7 @@ class Mapper:
         path, query = asked(frame.url)
         if path == _TIME_PATH:
             return Reading(control="time")
-        if path not in (_INSTRUMENTS_PATH, _BOOKS_PATH):
+        if path not in (_INSTRUMENTS_PATH, _BOOKS_PATH, *_TRADES_PATHS):
             raise DecodeError(f"reply of {path[:80] or 'no url'} is not collected yet")
         if path == _INSTRUMENTS_PATH and frame.data.lstrip().startswith("["):
             # Some recorders keep the list without its envelope.
@@ -232,6 +233,9 @@ class Mapper:
             raise DecodeError("the exchange refused", f"code {found.code}: {found.msg}")
         if path == _BOOKS_PATH:
             return _snapshot(found.data, query, frame, instruments)
+        if path in _TRADES_PATHS:
+            reading = _trades(found.data, frame, instruments)
+            return reading if any(reading) else Reading(control="no trades")
         return _instruments(found.data, frame)
 
 

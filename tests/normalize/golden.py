@@ -19,7 +19,7 @@ from pipeline.frames import Frame, from_line, read_lines
 from pipeline.records import Instrument
 
 FRAMES = Path(__file__).parent.parent / "frames"
-TOPICS = ("instruments", "trades", "books", "quotes", "tickers", "klines", "control")
+TOPICS = ("instruments", "trades", "history", "books", "quotes", "tickers", "klines", "control")
 """Every exchange has frames of each; `instruments` come first and are known to the others."""
 
 

@@ -325,7 +325,7 @@ def test_open_intervals_are_bounded_and_the_oldest_is_named_as_lost() -> None:
     assert state.take(trade(reached + 1, 2), 0, T0, None).passed
     assert state.take(trade(reached + 2, 2), 0, T0, None).passed
     assert len(state.holes) == MOST_INTERVALS
-    (lost,) = (hole for hole in state.changed_holes(0) if hole.given_up)
+    (lost,) = (hole for hole in state.changed_holes(0) if hole.closed == "given up")
     assert (lost.first, lost.last, lost.remaining) == (1, 1, [(1, 1)])
     assert state.take(trade(1, 1), 0, T0, None).dropped == "duplicate", "what is named as lost stays lost"
     assert state.take(trade(reached, 1), 0, T0, None).passed

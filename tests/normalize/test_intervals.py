@@ -35,3 +35,12 @@ def test_adding_and_taking_away(known: set[int], first: int, more: int) -> None:
         assert intervals.add(ranges_of(known), first, first + more) == ranges_of(known | asked)
     if asked <= known:
         assert intervals.subtract(ranges_of(known), first, first + more) == ranges_of(known - asked)
+
+
+@settings(deadline=None)
+@given(numbers, numbers)
+def test_ranges_together_are_as_sets_together(some: set[int], others: set[int]) -> None:
+    ranges, more = ranges_of(some), ranges_of(others)
+    assert intervals.union(ranges, more) == ranges_of(some | others)
+    assert intervals.without(ranges, more) == ranges_of(some - others)
+    assert intervals.union(intervals.within(ranges, more), []) == ranges_of(some & others)

@@ -240,6 +240,21 @@ def test_the_time_of_a_frame_is_not_before_its_records(venue: Venue) -> None:
     assert told > 5
 
 
+def test_a_trade_is_the_same_record_however_it_came(venue: Venue) -> None:
+    """But for when it was received: the audit's digest, and the key of its row, must not tell."""
+    live, fetched = (
+        {
+            (trade.instrument, trade.id): msgspec.structs.replace(trade, received=0)
+            for frame in golden.frames(venue.exchange.name, topic)
+            for trade in venue.read(frame).trades
+        }
+        for topic in ("trades", "history")
+    )
+    both = set(live) & set(fetched)
+    assert len(both) >= 3
+    assert all(live[key] == fetched[key] for key in both)
+
+
 def test_unknown_instruments_are_refused_never_guessed(venue: Venue) -> None:
     """Without any list nothing but spot pairs whose id spells both currencies can be read."""
     for frame in venue.frames:

@@ -314,7 +314,8 @@ def test_the_same_bytes_however_the_stream_is_cut_or_the_stage_restored(seed: in
     expected = play(raw)
     for batch, restore in ((1, True), (7, False), (7, True), (1000, False)):
         played = play(raw, batch=batch, restore=restore)
-        for stream in {*expected.streams, *played.streams}:
+        # A want that is taken back in the step that made it wakes nobody.
+        for stream in {*expected.streams, *played.streams} - {KEYS.request}:
             assert played.streams.get(stream) == expected.streams.get(stream)
         assert played.state == expected.state
     passed = expected.trades(SPOT)
