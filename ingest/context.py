@@ -12,7 +12,8 @@ from pipeline.frames import Frame, SubscriptionData
 
 class Context(msgspec.Struct, frozen=True):
     """`sink` takes their frames; `describe` gives the `requested` frame of a subscription, with what the settings
-    ask of aggregate and of order books; `report` takes errors for people."""
+    ask of aggregate and of order books; `report` takes errors for people; `room` tells whether what can wait may be
+    written now."""
 
     feed: Feed
     clock: HostClock
@@ -20,3 +21,4 @@ class Context(msgspec.Struct, frozen=True):
     sink: Callable[[Frame], None]
     describe: Callable[[Subscription], SubscriptionData]
     report: Callable[[str], None]
+    room: Callable[[], bool] = lambda: True

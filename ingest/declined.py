@@ -4,8 +4,9 @@ from pipeline.errors import ExchangeError
 
 
 class Declined(ExchangeError):
-    """`permanent`: asking again would not help."""
+    """`permanent`: asking again would not help. `unknown`: the exchange has no such instrument."""
 
-    def __init__(self, reason: str, permanent: bool = False) -> None:
+    def __init__(self, reason: str, permanent: bool = False, unknown: bool = False) -> None:
         super().__init__(reason)
         self.permanent = permanent
+        self.unknown = unknown

@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from pipeline.wants import Want
+
 JSON_FAULTS = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 """What decoding JSON that an exchange sent may raise."""
 
@@ -101,13 +103,14 @@ class Ended(msgspec.Struct, frozen=True):
 
 class Refused(msgspec.Struct, frozen=True):
     """A request, or one subscription of it, was turned down. `temporary`: worth asking again soon, but not before
-    `pause` (ns) where the exchange demands one."""
+    `pause` (ns) where the exchange demands one. `unknown`: the exchange has no such instrument."""
 
     reason: str
     request: str | None = None
     subscription: Subscription | None = None
     temporary: bool = False
     pause: int = 0
+    unknown: bool = False
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -121,6 +124,36 @@ class Other(msgspec.Struct, frozen=True):
 
 
 Event = Data | Pong | Ask | Accepted | Ended | Refused | Notice | Other
+
+
+class Numbers(msgspec.Struct, frozen=True):
+    """The lowest and the highest number on a page of trades, and how many there are; None on an empty one."""
+
+    lowest: int | None
+    highest: int | None
+    count: int
+
+    def reaches(self, first: int, last: int) -> bool:
+        """Whether it goes into these."""
+        return self.lowest is not None and self.highest is not None and self.lowest <= last and self.highest >= first
+
+
+class History(Protocol):
+    """Trades wanted, fetched page by page: says what to ask next, and what the pages so far cover of them."""
+
+    behind: int
+    """How often in a row the exchange did not list what it must have: each time wait longer before `next`."""
+
+    def next(self) -> Request | None:
+        """The next request, the same until `take` has its answer; None when there is nothing more to ask."""
+
+    def take(self, body: str) -> Numbers:
+        """Reads the answer to `next`; no numbers where they cannot be those wanted. Raises ExchangeError for what is
+        no page; it may be asked again."""
+
+    @property
+    def spans(self) -> tuple[int, int] | None:
+        """First and last of the numbers wanted that the pages cover, whether the exchange had them all or not."""
 
 
 class Feed(Protocol):
@@ -145,6 +178,10 @@ class Feed(Protocol):
     """The status of an instrument that is being traded, in the exchange's own word."""
     book_channels: frozenset[str]
     """The channels that carry order books."""
+    horizon: int | None
+    """How long after a trade it can surely be fetched by REST; None: for ever."""
+    fetches: Rate
+    """How many trades can be fetched so, at best."""
 
     def native(self, symbol: str) -> str:
         """The exchange's own id of a symbol, canonical or native, in either case, as far as spelling tells."""
@@ -182,6 +219,9 @@ class Feed(Protocol):
 
     def snapshot(self, instrument: str) -> Request:
         """The request whose answer is the order book."""
+
+    def history(self, want: Want, now: int) -> History:
+        """How to fetch the trades wanted, at `now` (ns UTC); `want` names `first` and `last`."""
 
     def fault(self, status: int, body: str) -> Refused | None:
         """What is wrong with a REST answer, or None."""

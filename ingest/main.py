@@ -20,6 +20,7 @@ from ingest.partition import Partition, Venue
 from ingest.polling import ClockPoll, Listings
 from ingest.registration import register
 from ingest.remembered import remembered
+from ingest.repairs import Repairs
 from ingest.requests import Requests
 from ingest.rest import Rest
 from ingest.rows import connection_rows, subscription_rows
@@ -84,7 +85,8 @@ class Ingest:
         self._writers = self._make_writers()
         self._partitions = self._make_partitions((wanted.ws_url or known.ws_url).rstrip("/"))
         self._collection.partitions = self._partitions
-        self._requests = [Requests(self._rest, part.context, part.session) for part in self._partitions]
+        self._repairs = Repairs(self._rest, self._feed, self._clock, timing, settings.file.repair, random.random)
+        self._requests = [Requests(self._rest, part.context, part.session, self._repairs) for part in self._partitions]
         self._opened = 0
         listed, report = self._collection.listed, heartbeat.error
         self._listings = Listings(self._feed, lists, self._rest, self._clock, self._everywhere, listed, report, timing)
@@ -160,10 +162,12 @@ class Ingest:
             sink=writer.append,
             describe=self._collection.describe,
             report=self._heartbeat.error,
+            room=lambda: writer.has_room,
         )
 
     def _answering(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs to do what normalize wants."""
+        yield self._repairs.run()
         for writer, requests in zip(self._writers, self._requests, strict=True):
             yield requests.run()
             yield Wants(writer.keys, self._open, requests.take, self._heartbeat.error, self._timing).run()

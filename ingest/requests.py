@@ -13,6 +13,7 @@ import msgspec
 from ingest.context import Context
 from ingest.declined import Declined
 from ingest.feed import Subscription
+from ingest.repairs import Repairs
 from ingest.rest import Rest
 from ingest.session import Session
 from pipeline.frames import Frame, RequestData
@@ -22,7 +23,7 @@ SNAPSHOTS = 4
 RESYNCS = 16
 """At a time."""
 SNAPSHOT_SHARE = 0.8
-"""Of the REST allowance. The rest is for fetching trades again, which cannot be had later."""
+"""Of the REST allowance. The rest is for lists and the clock; repairs make do with less (repairs.SHARE)."""
 
 
 class Request(msgspec.Struct):
@@ -35,10 +36,13 @@ class Request(msgspec.Struct):
 
 
 class Requests:
-    """`session` finds a live session by its name."""
+    """`session` finds a live session by its name; `repairs`, which all partitions share, fetches trades."""
 
-    def __init__(self, rest: Rest, context: Context, session: Callable[[str], Session | None]) -> None:
+    def __init__(
+        self, rest: Rest, context: Context, session: Callable[[str], Session | None], repairs: Repairs
+    ) -> None:
         self._rest = rest
+        self._repairs = repairs
         self._context = context
         self._session = session
         self._wanted: Mapping[str, Want] = {}
@@ -55,15 +59,17 @@ class Requests:
 
     def take(self, wanted: Mapping[str, Want]) -> None:
         """All that is wanted now."""
-        self._wanted = wanted
+        self._wanted = {key: want for key, want in wanted.items() if want.what != "trades"}
+        self._repairs.take(self._context, {key: want for key, want in wanted.items() if want.what == "trades"})
         self._advance()
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """What `pipeline status` is told: key to number, state and reason."""
-        return {
+        """What `pipeline status` is told: key to number, state and reason; of trades see `Repair.row`."""
+        rows = {
             key: {"number": request.want.number, "state": request.state, "reason": request.reason}
             for key, request in self._requests.items()
         }
+        return {**rows, **self._repairs.rows(self._context)}
 
     def _advance(self) -> None:
         """Drops what is not wanted any more and begins what is new. What was asked is left to its end first."""

@@ -81,7 +81,7 @@ class Rest:
                 pause = asked or fault.pause or backoff.delay()
                 self.budgets[request.allowance].hold(self._clock.monotonic() + pause)
             if not fault.temporary or backoff.failures >= tries:
-                raise Declined(f"{answer.url}: {fault.reason}", permanent=not fault.temporary)
+                raise Declined(f"{answer.url}: {fault.reason}", not fault.temporary, fault.unknown)
 
     def rows(self) -> dict[str, dict[str, int]]:
         """What `pipeline status` is told of each allowance."""

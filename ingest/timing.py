@@ -10,8 +10,10 @@ MILLISECOND = 1_000_000
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive, `lifetime` its own;
     `mute` is how long a subscription may stay without data before it is asked for again; `wants` how often what is
-    wanted is read although nothing woke us. Frames that Redis has not taken for `spool_after`, or more than
-    `spool_over` bytes of them, go to disk; each `spool_tick` we look."""
+    wanted is read although nothing woke us; `rest_lag` the first pause before a page is asked for again that did not
+    reach what it should; `repair_patience` how long a repair bears with an exchange that gives no page. Frames that
+    Redis has not taken for `spool_after`, or more than `spool_over` bytes of them, go to disk; each `spool_tick` we
+    look."""
 
     tick: int = 250 * MILLISECOND
     linger: int = 3 * MILLISECOND
@@ -37,6 +39,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     rest_timeout: int = 10 * SECOND
     rest_patience: int = 30 * SECOND
     rest_retry: int = 5 * SECOND
+    rest_lag: int = SECOND
+    repair_patience: int = 10 * MINUTE
     listings: int = HOUR
     clock: int = 10 * MINUTE
     wants: int = 30 * SECOND

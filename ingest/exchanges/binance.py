@@ -12,6 +12,7 @@ from ingest.feed import (
     Accepted,
     Data,
     Event,
+    History,
     Keepalive,
     Listed,
     Notice,
@@ -22,9 +23,11 @@ from ingest.feed import (
     Route,
     Subscription,
 )
+from ingest.history import Forward, Row, Source
 from pipeline.errors import ExchangeError
 from pipeline.instruments import canonical_symbol
 from pipeline.timeframes import HOUR, MINUTE, SECOND
+from pipeline.wants import Want
 
 MOST_STREAMS = 300
 """Per connection. Binance allows 1024; fewer are lost at a cut and moved at each rotation."""
@@ -34,6 +37,9 @@ MOST_TOPICS = 10_000
 WEIGHT = "weight"
 DEPTH = 1000
 """Levels of a REST snapshot: weight 50, where 5000 levels cost 250."""
+MOST_TRADES = 1000
+TRADES_WEIGHT = 25
+"""Of a page of trades, however many it has."""
 
 _ROUTE = Route("/stream", "streams", MOST_STREAMS)
 _CHANNELS = {
@@ -90,10 +96,16 @@ class _Time(msgspec.Struct, frozen=True):
     serverTime: int
 
 
+class _Trade(msgspec.Struct, frozen=True):
+    id: int
+    time: int
+
+
 _MESSAGE = msgspec.json.Decoder(_Message)
 _LIST = msgspec.json.Decoder(_List)
 _LINE = msgspec.json.Decoder(_Line)
 _TIME = msgspec.json.Decoder(_Time)
+_TRADES = msgspec.json.Decoder(tuple[_Trade, ...])
 _ERROR = msgspec.json.Decoder(_Error)
 
 
@@ -114,6 +126,9 @@ class Feed:
     strict = False
     trading = _TRADING
     book_channels = frozenset({"depth@100ms"})
+    # Binance keeps every trade there ever was.
+    horizon: int | None = None
+    fetches = Rate(6000 // TRADES_WEIGHT * MOST_TRADES, MINUTE)
 
     def __init__(self) -> None:
         self._topics: dict[str, Data] = {}
@@ -174,8 +189,21 @@ class Feed:
     def snapshot(self, instrument: str) -> Request:
         return Request(f"/api/v3/depth?symbol={instrument}&limit={DEPTH}", WEIGHT, 50)
 
+    def history(self, want: Want, now: int) -> History:
+        """historicalTrades, ascending from an id:
+        https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints#old-trade-lookup"""
+        path = f"/api/v3/historicalTrades?symbol={want.instrument}"
+        source = Source(
+            page=lambda edge, count: Request(f"{path}&fromId={edge}&limit={count}", WEIGHT, TRADES_WEIGHT),
+            newest=lambda count: Request(f"{path}&limit={count}", WEIGHT, TRADES_WEIGHT),
+            read=_rows,
+            most=MOST_TRADES,
+        )
+        return Forward(want, source)
+
     def fault(self, status: int, body: str) -> Refused | None:
-        """-1003 is too much weight, -1000 and -1001 are faults of theirs, -1021 the clock's; all else is for good."""
+        """-1003 is too much weight, -1000 and -1001 are faults of theirs, -1021 the clock's; all else is for good.
+        -1121: there is no such symbol."""
         if status == 200:
             return None
         try:
@@ -185,7 +213,12 @@ class Feed:
         what = f", code {error.code}: {error.msg}" if error.code is not None else ", not an answer of the API"
         temporary = status in _PAUSES or status >= 500 or error.code in (None, -1000, -1001, -1003, -1021)
         # 451: Binance does not serve this place.
-        return Refused(f"HTTP {status}{what}", temporary=temporary and status != 451, pause=_PAUSES.get(status, 0))
+        return Refused(
+            f"HTTP {status}{what}",
+            temporary=temporary and status != 451,
+            pause=_PAUSES.get(status, 0),
+            unknown=error.code == -1121,
+        )
 
     def used(self, headers: Mapping[str, str]) -> Mapping[str, int]:
         told = next((value for key, value in headers.items() if key.lower() == _USED), "")
@@ -222,6 +255,14 @@ class Feed:
         if request is not None and bytes(message.result) == b"null":
             return Accepted(request=request)
         return _OTHER
+
+
+def _rows(body: str) -> list[Row]:
+    """The trades of a page; nothing in it says of which symbol. Raises ExchangeError."""
+    try:
+        return [Row(trade.id, trade.time * Feed.clock_step) for trade in _TRADES.decode(body)]
+    except JSON_FAULTS as error:
+        raise ExchangeError(f"Binance's trades are not readable: {body[:200]!r}") from error
 
 
 def _listed(raw: msgspec.Raw) -> Listed | None:

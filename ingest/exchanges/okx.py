@@ -14,6 +14,7 @@ from ingest.feed import (
     Data,
     Ended,
     Event,
+    History,
     Keepalive,
     Listed,
     Notice,
@@ -25,9 +26,11 @@ from ingest.feed import (
     Route,
     Subscription,
 )
+from ingest.history import Backward, Row, Source
 from pipeline.errors import ExchangeError
 from pipeline.instruments import canonical_symbol
-from pipeline.timeframes import HOUR, SECOND
+from pipeline.timeframes import DAY, HOUR, SECOND
+from pipeline.wants import Want
 
 MOST_ARGS_BYTES = 60 * 1024
 """OKX closes the connection (1009) above 64 KB of arguments; the rest is room for the envelope."""
@@ -61,7 +64,11 @@ _ALLOWANCES = {
     "instruments OPTION": Rate(20, 2 * SECOND),
     "time": Rate(10, 2 * SECOND),
     "books": Rate(40, 2 * SECOND),
+    "history-trades": Rate(20, 2 * SECOND),
+    "trades": Rate(100, 2 * SECOND),
 }
+MOST_TRADES = 100
+MOST_NEWEST = 500
 _TRADING = "live"
 _MARKETS = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _PONG = Pong()
@@ -94,6 +101,16 @@ class _Times(msgspec.Struct, frozen=True):
     data: tuple[_Time, ...]
 
 
+class _Trade(msgspec.Struct, frozen=True):
+    instId: str
+    tradeId: str
+    ts: str
+
+
+class _Trades(msgspec.Struct, frozen=True):
+    data: tuple[_Trade, ...]
+
+
 class _Envelope(msgspec.Struct, frozen=True):
     code: str
     msg: str = ""
@@ -120,6 +137,7 @@ class _List(msgspec.Struct, frozen=True):
 _MESSAGE = msgspec.json.Decoder(_Message)
 _TOPIC = msgspec.json.Decoder(_Topic)
 _TIMES = msgspec.json.Decoder(_Times)
+_TRADES_OF = msgspec.json.Decoder(_Trades)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _LIST = msgspec.json.Decoder(_List)
 _LINE = msgspec.json.Decoder(_Line)
@@ -142,6 +160,9 @@ class Feed:
     strict = True
     trading = _TRADING
     book_channels = frozenset({"books"})
+    # "The last 3 months": the shortest three months there are.
+    horizon: int | None = 89 * DAY
+    fetches = Rate(20 * MOST_TRADES, 2 * SECOND)
 
     def __init__(self) -> None:
         self._topics: dict[str, Data] = {}
@@ -220,8 +241,24 @@ class Feed:
     def snapshot(self, instrument: str) -> Request:
         return Request(f"/api/v5/market/books?instId={instrument}&sz={DEPTH}", "books")
 
+    def history(self, want: Want, now: int) -> History:
+        """history-trades, newest first, `after` means older; /market/trades has the newest, five times as often and
+        five times as many a page: https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-trades-history"""
+        instrument = want.instrument
+        path = f"/api/v5/market/history-trades?instId={instrument}&type=1"
+        newest = f"/api/v5/market/trades?instId={instrument}"
+        source = Source(
+            page=lambda edge, count: Request(f"{path}&after={edge}&limit={count}", "history-trades"),
+            newest=lambda count: Request(f"{newest}&limit={count}", "trades"),
+            read=lambda body: _rows(body, instrument),
+            most=MOST_TRADES,
+            most_newest=MOST_NEWEST,
+        )
+        return Backward(want, source, now)
+
     def fault(self, status: int, body: str) -> Refused | None:
-        """50011 is the rate limit, 50013 and 50001 say busy; a refusal mostly comes with HTTP 200 or 400."""
+        """50011 is the rate limit, 50013 and 50001 say busy, 51001 that there is no such instrument; a refusal mostly
+        comes with HTTP 200 or 400."""
         try:
             envelope = _ENVELOPE.decode(body)
         except JSON_FAULTS:
@@ -229,7 +266,11 @@ class Feed:
         if status == 200 and envelope.code == "0":
             return None
         temporary = status == 429 or status >= 500 or envelope.code in ("50011", "50013", "50001", "50026")
-        return Refused(f"HTTP {status}, code {envelope.code}: {envelope.msg}", temporary=temporary)
+        return Refused(
+            f"HTTP {status}, code {envelope.code}: {envelope.msg}",
+            temporary=temporary,
+            unknown=envelope.code == "51001",
+        )
 
     def used(self, headers: Mapping[str, str]) -> Mapping[str, int]:
         """OKX tells nothing."""
@@ -251,6 +292,17 @@ def instrument_type(instrument: str) -> str:
     if parts[-1] == "SWAP":
         return "SWAP"
     return {2: "SPOT", 3: "FUTURES"}.get(len(parts), "OPTION")
+
+
+def _rows(body: str, instrument: str) -> list[Row]:
+    """The trades of a page. Raises ExchangeError."""
+    try:
+        trades = _TRADES_OF.decode(body).data
+        if any(trade.instId != instrument for trade in trades):
+            raise ValueError("trades of another instrument")
+        return [Row(int(trade.tradeId), int(trade.ts) * Feed.clock_step) for trade in trades]
+    except (*JSON_FAULTS, ValueError) as error:
+        raise ExchangeError(f"OKX's trades of {instrument} are not readable ({error}): {body[:200]!r}") from error
 
 
 def _types(symbol: str) -> list[str]:

@@ -13,11 +13,13 @@ from ingest.context import Context
 from ingest.exchanges.binance import Feed
 from ingest.feed import Feed as AnyFeed
 from ingest.feed import Rate
+from ingest.repairs import Repairs
 from ingest.requests import SNAPSHOTS, Requests
 from ingest.rest import Rest
 from ingest.session import Session
 from ingest.timing import Timing
 from pipeline.frames import Frame, RequestData, SubscriptionData
+from pipeline.settings import RepairSettings
 from pipeline.timeframes import SECOND
 from pipeline.wants import Want, resync_key, snapshot_key
 from tests.ingest.conftest import DEADLINE, QUICK, eventually
@@ -41,7 +43,8 @@ class Desk:
             lambda _: None,
         )
         self.rest = Rest(rest_url, self.feed, self.clock, timing, random.Random(1).random)
-        self.requests = Requests(self.rest, self.context, self.sessions.get)
+        self.repairs = Repairs(self.rest, self.feed, self.clock, timing, RepairSettings(), random.Random(1).random)
+        self.requests = Requests(self.rest, self.context, self.sessions.get, self.repairs)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Desk"]:

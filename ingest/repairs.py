@@ -1,0 +1,236 @@
+"""Fetches the trades that normalize wants of an exchange, page by page within its allowances; tells the end of each.
+
+At most `LANES` pages are asked for at a time, one of each want. Turns go alternately to the want whose trades the
+exchange forgets first (the oldest, where it forgets none) and to the one with the fewest numbers left: what is urgent
+has half of the allowance at least, and what is small never waits for what is huge. Never judges a page.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ingest.budget import Backoff
+from ingest.clock import HostClock
+from ingest.context import Context
+from ingest.declined import Declined
+from ingest.events import within
+from ingest.feed import Feed, Request
+from ingest.outlook import Outlook
+from ingest.repair import Repair
+from ingest.rest import Answer, Rest
+from ingest.timing import Timing
+from pipeline.errors import ExchangeError
+from pipeline.frames import Frame, RequestData
+from pipeline.settings import RepairSettings
+from pipeline.timeframes import DAY, SECOND
+from pipeline.wants import Want
+
+LANES = 4
+SHARE = 0.6
+"""Of an allowance that snapshots, lists or the clock draw on too: those always come through."""
+DOUBT = 4 * DAY
+"""How much longer than it surely remembers the exchange may remember: three months are 89 to 92 days."""
+BELIEVED = 2
+"""How often the exchange must say that it has no such instrument: what is given up for it is given up for good."""
+LOOK = SECOND
+"""How often what waits for room looks again, and what is late is looked for."""
+
+
+class Repairs:
+    """What `settings` exclude is refused for now: it stays an open gap."""
+
+    def __init__(
+        self,
+        rest: Rest,
+        feed: Feed,
+        clock: HostClock,
+        timing: Timing,
+        settings: RepairSettings,
+        random: Callable[[], float],
+    ) -> None:
+        self._rest = rest
+        self._feed = feed
+        self._clock = clock
+        self._timing = timing
+        self._settings = settings
+        self._random = random
+        self._repairs: dict[str, Repair] = {}
+        self._outlook = Outlook()
+        self._allowances: set[str] = set()
+        self._live = {feed.time().allowance, feed.snapshot("").allowance}
+        self._small = False
+        self._looked = 0
+        self._stirred = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(LANES):
+                group.create_task(self._lane())
+
+    def take(self, context: Context, wanted: Mapping[str, Want]) -> None:
+        """All trades that are wanted now of the partition of `context`. What shrank under the same number goes on; a
+        page on its way is written all the same."""
+        for key, repair in list(self._repairs.items()):
+            want = wanted.get(key)
+            if repair.context is context and (want is None or want.number != repair.want.number):
+                del self._repairs[key]
+        for key, want in wanted.items():
+            if key not in self._repairs:
+                self._begin(context, key, want)
+        self._look(self._clock.monotonic())
+        self._stirred.set()
+
+    def rows(self, context: Context) -> dict[str, dict[str, Any]]:
+        """What `pipeline status` is told of a partition: key to number, state, reason and how far it has come."""
+        now = self._clock.monotonic()
+        left = self._seconds(now)
+        return {
+            key: repair.row(now, left.get(key)) for key, repair in self._repairs.items() if repair.context is context
+        }
+
+    def _begin(self, context: Context, key: str, want: Want) -> None:
+        if want.first is None or want.last is None or want.first > want.last:
+            return
+        horizon = self._feed.horizon
+        deadline = None if horizon is None or want.from_time is None else want.from_time + horizon
+        now = self._clock.now()
+        backoff = Backoff(self._timing.rest_retry, self._timing.most_delay, self._random)
+        repair = Repair(key, want, context, self._feed.history(want, now), deadline, backoff)
+        self._repairs[key] = repair
+        age = 0 if want.to_time is None else now - want.to_time
+        days = self._settings.days
+        if horizon is not None and age > horizon + DOUBT:
+            self._refuse(repair, f"older than the {horizon // DAY} days that {self._feed.name} keeps", permanent=True)
+        elif not self._settings.enabled:
+            self._refuse(repair, "repair is off")
+        elif days is not None and age > days * DAY:
+            self._refuse(repair, f"older than the {days} days of repair.days")
+
+    async def _lane(self) -> None:
+        while True:
+            repair = await self._next()
+            repair.busy = True
+            try:
+                await self._page(repair)
+            finally:
+                repair.busy = False
+                self._stirred.set()
+
+    async def _next(self) -> Repair:
+        """The one whose turn it is; waits for one."""
+        while True:
+            now = self._clock.monotonic()
+            if now - self._looked >= LOOK:
+                self._look(now)
+            if (repair := self._choose(now)) is not None:
+                return repair
+            self._stirred.clear()
+            soonest = min((repair.due for repair in self._open() if repair.due > now), default=now + LOOK)
+            await within(min(soonest - now, LOOK), self._stirred)
+
+    def _choose(self, now: int) -> Repair | None:
+        ready = [each for each in self._open() if not each.busy and each.due <= now and each.context.room()]
+        if not ready:
+            return None
+        self._small = not self._small
+        return min(ready, key=lambda each: (each.left if self._small else 0, each.urgency))
+
+    async def _page(self, repair: Repair) -> None:
+        """Asks for the next page once; whatever comes of it, the next time goes on from there."""
+        assert repair.history is not None
+        request = repair.history.next()
+        if request is None:
+            self._end(repair)
+            return
+        share = SHARE if request.allowance in self._live else 1.0
+        self._allowances.add(request.allowance)
+        try:
+            answer = await self._rest.get(request, tries=1, share=share, sending=lambda: self._asked(repair))
+            self._write(repair, answer)
+        except ExchangeError as error:
+            self._bear(repair, request, error)
+
+    def _write(self, repair: Repair, answer: Answer) -> None:
+        """Raises ExchangeError for what is no page. A page without a number wanted is not written: that the pages
+        span what they lack is told at the end."""
+        assert repair.history is not None
+        assert repair.want.first is not None
+        assert repair.want.last is not None
+        page = repair.history.take(answer.body)
+        if page.reaches(repair.want.first, repair.want.last):
+            now = self._clock.now()
+            repair.context.sink(Frame(now, self._rest.url, "in", "rest", answer.body, answer.url, repair.key))
+        behind, now = repair.history.behind, self._clock.monotonic()
+        repair.due = now + (self._timing.rest_lag << (behind - 1) if behind else 0)
+        self._outlook.add(repair.progressed(now), now)
+        if repair.history.next() is None:
+            self._end(repair)
+
+    def _bear(self, repair: Repair, request: Request, error: ExchangeError) -> None:
+        """The same page is asked for again once the exchange lets us, unless it said no, or gave none for long."""
+        now = self._clock.monotonic()
+        since, delay = repair.troubled(str(error), now)
+        if isinstance(error, Declined) and error.unknown:
+            repair.unknown += 1
+            if repair.unknown >= BELIEVED:
+                self._refuse(repair, str(error), permanent=True)
+                return
+        elif isinstance(error, Declined) and error.permanent:
+            self._refuse(repair, str(error))
+            return
+        until = since + self._timing.repair_patience
+        if now >= until:
+            self._refuse(repair, str(error))
+        else:
+            held = self._rest.budgets[request.allowance].held
+            repair.due = min(max(now + delay, held), until)
+
+    def _end(self, repair: Repair) -> None:
+        assert repair.history is not None
+        spans = repair.history.spans
+        if spans is None:
+            self._refuse(repair, f"{self._feed.name} lists nothing yet that reaches them")
+        else:
+            repair.ended("answered")
+            self._tell(repair, RequestData(repair.key, repair.want.number, "answered", first=spans[0], last=spans[1]))
+
+    def _refuse(self, repair: Repair, reason: str, permanent: bool = False) -> None:
+        repair.ended("refused", reason)
+        self._tell(repair, RequestData(repair.key, repair.want.number, "refused", reason, permanent))
+
+    def _asked(self, repair: Repair) -> None:
+        if repair.state == "queued":
+            repair.state = "asked"
+            self._tell(repair, RequestData(repair.key, repair.want.number, "asked"))
+
+    def _tell(self, repair: Repair, data: RequestData) -> None:
+        """Nothing of what is not wanted any more, or under another number."""
+        if self._repairs.get(repair.key) is repair:
+            text = msgspec.json.encode(data).decode()
+            repair.context.sink(Frame(self._clock.now(), self._rest.url, "in", "request", text))
+
+    def _look(self, now: int) -> None:
+        """Says at once what cannot be fetched before the exchange forgets it."""
+        self._looked = now
+        host = self._clock.now()
+        for key, seconds in self._seconds(now).items():
+            repair = self._repairs[key]
+            late = repair.deadline is not None and host + seconds * SECOND > repair.deadline
+            if late and not repair.late:
+                text = f"{key}: {self._feed.name} forgets them before all {repair.left} can be fetched"
+                repair.context.report(text)
+            repair.late = late
+
+    def _open(self) -> Iterator[Repair]:
+        return (repair for repair in self._repairs.values() if repair.history is not None)
+
+    def _seconds(self, now: int) -> dict[str, float]:
+        """Until each is done."""
+        rate = self._feed.fetches
+        shared = not self._live.isdisjoint(self._allowances)
+        allowed = rate.count * SECOND / rate.period * (SHARE if shared else 1.0)
+        held = max((self._rest.budgets[name].held for name in self._allowances), default=0)
+        return self._outlook.seconds(self._open(), allowed, held, now)
