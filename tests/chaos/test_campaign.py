@@ -150,3 +150,11 @@ def test_while_supervisord_is_harmed_nobody_asks_it(tmp_path: Path) -> None:
     assert not dealing.blind
     turn_until(dealing, 1.0, ["begin stop supervisord"])
     assert dealing.blind
+
+
+def test_a_fault_of_which_nothing_came_is_not_counted(tmp_path: Path) -> None:
+    dealing = campaign(tmp_path, fault(0, "half_open", "okx", 60), fault(0, "half_open", "binance"))
+    turn_until(dealing, 1.0, ["begin half_open okx", "begin half_open binance", "end half_open binance"])
+    dealing._in_force[0].fault.failed = "nobody was there"
+    dealing.finish()
+    assert (dealing.dealt, dealing.dropped) == ({"half_open": 1}, {"half_open": 1})

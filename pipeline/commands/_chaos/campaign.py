@@ -42,7 +42,8 @@ FAULTS: Mapping[str, type[Fault]] = {
     "rest_error": exchange.Lasting,
     "skew": exchange.Skew,
     "relisting": exchange.Relisting,
-    **dict.fromkeys(("disconnect", "half_open", "drop", "duplicate", "reorder"), exchange.Simulated),
+    "half_open": exchange.HalfOpen,
+    **dict.fromkeys(("disconnect", "drop", "duplicate", "reorder"), exchange.Simulated),
     **dict.fromkeys(("malformed", "oversized", "book_gap", "forget"), exchange.Simulated),
     **dict.fromkeys(("book_crossed", "book_stale", "book_reset"), exchange.Simulated),
 }
@@ -113,14 +114,17 @@ class Campaign:
 
     def _end_what_is_over(self) -> None:
         for one in list(self._in_force):
-            if one.fault.over(time.monotonic() - one.since):
-                with contextlib.suppress(ServerAway):
+            with contextlib.suppress(ServerAway):
+                if one.fault.over(time.monotonic() - one.since):
                     self._end(one)
 
     def _end(self, one: InForce) -> None:
         one.fault.end()
         self._in_force.remove(one)
-        if one.fault.planned.seconds:
+        if one.fault.failed:
+            self.dealt -= Counter({one.fault.planned.fault: 1})
+            self._drop(one.fault, one.fault.failed)
+        elif one.fault.planned.seconds:
             self._write(one.fault, "ended")
 
     def _begin_one(self, elapsed: float) -> None:

@@ -3,12 +3,20 @@
 from typing import Any
 
 from pipeline.commands._chaos.fault import Fault
+from pipeline.commands._demo.market import Market
 
 NOT_THE_SIMULATORS = frozenset({"pick", "wait", "life", "ahead"})
 SETTLES = 4.0
 """Seconds in which a new numbering is recognised and told before anything else happens."""
 BEFORE, AFTER = 3, 5
 """Orders printed around a relisting: old numbers with an end, and enough new ones to prove that they are."""
+
+LONGEST = 60.0
+"""Seconds until a dead connection must have been noticed, and a trade stored."""
+_STORED = """
+    SELECT 1 FROM trades t JOIN instruments i ON i.id = t.instrument_id
+    WHERE i.exchange = %s AND i.instrument = %s AND t.epoch = %s AND t.sequence = %s
+      AND t.time > now() - interval '1 hour'"""
 
 
 class LineCut(Fault):
@@ -66,6 +74,14 @@ class Simulated(Fault):
         return [one["id"] for one in state["connections"] if not one["half_open"] and one["closing"] is None]
 
 
+class HalfOpen(Simulated):
+    """A connection that stands and is dead, in force until the product has given it up."""
+
+    def over(self, elapsed: float) -> bool:
+        state = self.scene.venues[self.planned.target].market.state()
+        return elapsed >= LONGEST or not any(one["half_open"] for one in state["connections"])
+
+
 class Notice(Simulated):
     """The exchange announces that it will close, and does."""
 
@@ -114,14 +130,34 @@ class Skew(Simulated):
 
 
 class Relisting(Simulated):
-    """The exchange begins an instrument's numbers anew."""
+    """The exchange begins an instrument's numbers anew, once Postgres has what was printed under the old ones until
+    then: so they are known to come through."""
 
     def begin(self) -> bool:
-        market, instrument = self.scene.venues[self.planned.target].market, self.planned.arguments["instrument"]
-        market.print_orders(instrument, BEFORE)
-        super().begin()
-        market.print_orders(instrument, AFTER)
+        self._relisted: float | None = None
+        self._market.print_orders(self._instrument, BEFORE)
+        told = self._market.state()["per_instrument"][self._instrument]
+        self._last = int(told["epoch"]), int(told["next"]) - 1
         return True
 
     def over(self, elapsed: float) -> bool:
-        return elapsed >= SETTLES
+        if self._relisted is None and self._stored():
+            self._relisted = elapsed
+            super().begin()
+            self._market.print_orders(self._instrument, AFTER)
+        if self._relisted is None and elapsed >= LONGEST:
+            self.failed = "what it printed did not come through"
+        return self.failed is not None or (self._relisted is not None and elapsed >= self._relisted + SETTLES)
+
+    def _stored(self) -> bool:
+        wanted = (self.planned.target, self._instrument, *self._last)
+        with self.scene.postgres() as connection:
+            return connection.execute(_STORED, wanted).fetchone() is not None
+
+    @property
+    def _market(self) -> Market:
+        return self.scene.venues[self.planned.target].market
+
+    @property
+    def _instrument(self) -> str:
+        return str(self.planned.arguments["instrument"])

@@ -5,7 +5,10 @@ from pipeline.commands._chaos.scene import Scene
 
 
 class Fault:
-    """One fault of the plan. `begin` and `end` may raise ServerAway: they are asked again."""
+    """One fault of the plan. `begin`, `over` and `end` may raise ServerAway: they are asked again. `failed` says why
+    nothing came of it after all."""
+
+    failed: str | None = None
 
     def __init__(self, planned: Planned, scene: Scene) -> None:
         self.planned = planned
