@@ -1,7 +1,8 @@
-"""`pipeline gaps`: the ledger of trades that did not arrive, from Postgres."""
+"""`pipeline gaps`: the ledger of trades that did not arrive, from Postgres, and how far fetching them has come."""
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -9,28 +10,38 @@ import click
 import psycopg
 from psycopg.rows import dict_row
 
-from pipeline import settings, text
+from pipeline import reports, settings, text
 from pipeline.cli import FINDING, GOOD
+from pipeline.commands._audit.ledger import OUTCOME, OUTCOMES
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
 from pipeline.probes.postgres import connect, nanoseconds, short
 from pipeline.settings import Settings
+from pipeline.wants import trades_key
 
 STATEMENT_MS = 30_000
 
+Row = dict[str, Any]
+Repairs = Mapping[str, Mapping[str, Any]]
+"""Exchange and key of a want to what ingest says of it."""
+
 # Open ones first, so that a limit never hides one behind closed ones.
-_QUERY: LiteralString = """
-    SELECT i.exchange, coalesce(i.symbol, i.instrument) AS symbol, i.instrument, g.epoch, g.from_sequence,
-           g.to_sequence, g.from_time, g.to_time, g.cause, g.state, g.reason, g.repaired,
-           (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM unnest(g.remaining) AS r) AS missing,
-           (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1]), '{}') FROM unnest(g.remaining) AS r) AS remaining,
-           g.opened, g.time
-    FROM trade_gaps g JOIN instruments i ON i.id = g.instrument_id
-    WHERE (NOT %(open)s OR g.state <> 'closed')
-      AND (%(exchange)s::text IS NULL OR i.exchange = lower(%(exchange)s))
-      AND (%(symbol)s::text IS NULL OR upper(%(symbol)s) IN (upper(i.symbol), upper(i.instrument)))
-      AND (%(since)s::float8 IS NULL OR g.received > now() - %(since)s * interval '1 second')
-    ORDER BY g.state = 'closed', g.from_time DESC
+_QUERY: LiteralString = f"""
+    SELECT * FROM (
+        SELECT i.exchange, coalesce(i.symbol, i.instrument) AS symbol, i.instrument, g.epoch, g.from_sequence,
+               g.to_sequence, g.from_time, g.to_time, g.cause, g.state, {OUTCOME} AS outcome, g.reason, g.repaired,
+               (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM unnest(g.remaining) AS r) AS missing,
+               (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1]), '{{}}') FROM unnest(g.remaining) AS r)
+                   AS remaining,
+               g.opened, g.time
+        FROM trade_gaps g JOIN instruments i ON i.id = g.instrument_id
+        WHERE (NOT %(open)s OR g.state <> 'closed')
+          AND (%(exchange)s::text IS NULL OR i.exchange = lower(%(exchange)s))
+          AND (%(symbol)s::text IS NULL OR upper(%(symbol)s) IN (upper(i.symbol), upper(i.instrument)))
+          AND (%(since)s::float8 IS NULL OR g.received > now() - %(since)s * interval '1 second')
+    ) AS found
+    WHERE %(outcomes)s::text[] = '{{}}' OR outcome = ANY (%(outcomes)s)
+    ORDER BY state = 'closed', from_time DESC
     LIMIT %(limit)s"""
 
 
@@ -39,6 +50,9 @@ _QUERY: LiteralString = """
 @click.option("--exchange", help="Only of this exchange.")
 @click.option("--symbol", help="Only of this symbol or instrument.")
 @click.option("--since", type=DURATION, help="Only those that changed within this time: 10m, 24h, 7d.")
+@click.option(
+    "--outcome", "outcomes", multiple=True, type=click.Choice(OUTCOMES), help="Only these; may be given more than once."
+)
 @click.option("-n", "limit", default=1_000, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON document (fields: docs/status.md).")
 @click.pass_context
@@ -48,10 +62,15 @@ def gaps(
     exchange: str | None,
     symbol: str | None,
     since: float | None,
+    outcomes: tuple[str, ...],
     limit: int,
     as_json: bool,
 ) -> None:
     """List what is missing, by trade number, and what became of it.
+
+    Outcomes: open (being fetched; how far that has come is shown where ingest runs on this machine), filled, reordered
+    (the trades came a little late), unrecoverable (lost for good, with the reason), epoch (the exchange began its
+    numbers again: nothing is missing).
 
     Exit code: 0 when none of those listed is open, 1 when some are, 3 when Postgres is away.
 
@@ -59,22 +78,24 @@ def gaps(
     Examples:
       pipeline gaps --open
       pipeline gaps --exchange okx --symbol BTC-USDT --since 24h
-      pipeline gaps --json | jq '.[] | select(.state != "closed")'
+      pipeline gaps --outcome unrecoverable --outcome epoch
+      pipeline gaps --json | jq '.[] | select(.outcome == "open") | .repair'
     """
     given = settings.load(ctx.obj)
     wanted = {"open": only_open, "exchange": exchange, "symbol": symbol, "since": since, "limit": limit + 1}
-    rows = _read(given, wanted)
-    shown = sorted(rows[:limit], key=lambda row: row["from_time"])
+    rows = _read(given, wanted | {"outcomes": list(outcomes)})
+    repairs = _repairs(given)
+    shown = [row | {"repair": _repair(row, repairs)} for row in sorted(rows[:limit], key=lambda row: row["from_time"])]
     if as_json:
         click.echo(json.dumps([_plain(row) for row in shown], indent=2))
     else:
         click.echo("\n".join(_lines(shown, time.time_ns())))
     if len(rows) > limit:
         click.echo(f"pipeline: more than {limit} match; -n shows more", err=True)
-    ctx.exit(FINDING if any(row["state"] != "closed" for row in rows) else GOOD)
+    ctx.exit(FINDING if any(row["outcome"] == "open" for row in rows) else GOOD)
 
 
-def _read(given: Settings, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+def _read(given: Settings, wanted: dict[str, Any]) -> list[Row]:
     try:
         with connect(given, timeout_ms=STATEMENT_MS) as connection, connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(_QUERY, wanted).fetchall()
@@ -84,30 +105,98 @@ def _read(given: Settings, wanted: dict[str, Any]) -> list[dict[str, Any]]:
         raise ServerAway(f"the ledger is in Postgres, which does not answer: {short(error)}") from error
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _repairs(given: Settings) -> Repairs:
+    """What the ingest processes of this machine reported last."""
+    found = {}
+    for name, report in reports.read_all(given.heartbeat_dir).items():
+        if name.startswith("ingest-"):
+            for key, row in (report.details.get("requests") or {}).items():
+                found[f"{name.removeprefix('ingest-')} {key}"] = row
+    return found
+
+
+def _repair(row: Row, repairs: Repairs) -> Row | None:
+    """How far fetching an open gap has come; None where nobody fetches it now."""
+    key = trades_key(row["instrument"], row["epoch"], row["from_sequence"])
+    said = repairs.get(f"{row['exchange']} {key}")
+    if row["outcome"] != "open" or said is None:
+        return None
+    return {
+        "state": said.get("state"),
+        "reason": said.get("reason"),
+        "done": said.get("done"),
+        "wanted": said.get("wanted"),
+        "pages": said.get("pages"),
+        "rate": said.get("rate"),
+        "seconds_left": said.get("left"),
+        "forgotten_at": text.iso(said.get("deadline")),
+        "late": bool(said.get("late")),
+    }
+
+
+def _plain(row: Row) -> Row:
     """JSON values; times as everywhere."""
     return {key: text.iso(nanoseconds(value)) if isinstance(value, datetime) else value for key, value in row.items()}
 
 
-def _lines(rows: list[dict[str, Any]], now: int) -> list[str]:
+def _lines(rows: list[Row], now: int) -> list[str]:
     if not rows:
         return ["no gaps"]
     table = [
         (
             f"{row['exchange']} {row['symbol']}",
-            f"{row['from_sequence']}-{row['to_sequence']}",
+            f"{row['from_sequence']}-{row['to_sequence']}"
+            if row["cause"] != "epoch"
+            else f"from {row['from_sequence']}",
             text.number(row["missing"]),
-            row["state"],
+            row["outcome"],
             f"{text.moment(nanoseconds(row['from_time']))} {text.age(nanoseconds(row['from_time']), now)}",
         )
         for row in rows
     ]
-    lines = text.table(("SYMBOL", "NUMBERS", "MISSING", "STATE", "FROM (UTC)"), table, left=2)
-    return [*lines, "", *text.paragraph("in all", _sum(rows))]
+    head, *lines = text.table(("SYMBOL", "NUMBERS", "MISSING", "OUTCOME", "FROM (UTC)"), table, left=2)
+    said = [head]
+    for line, row in zip(lines, rows, strict=True):
+        said += [line, *_remarks(row)]
+    return [*said, "", *text.paragraph("in all", _sum(rows))]
 
 
-def _sum(rows: list[dict[str, Any]]) -> str:
-    open_rows = [row for row in rows if row["state"] != "closed"]
+def _remarks(row: Row) -> list[str]:
+    """Below a gap: why it will stay, or how far fetching it has come."""
+    if row["repair"] is not None:
+        return text.paragraph("  fetching", _progress(row["repair"]))
+    if row["outcome"] in ("unrecoverable", "epoch") and row["reason"]:
+        return text.paragraph("  reason", row["reason"].removeprefix("unrecoverable: "))
+    return []
+
+
+def _progress(repair: Row) -> str:
+    parts = [repair["state"] or "queued"]
+    if repair["wanted"]:
+        parts.append(f"{repair['done'] or 0} of {repair['wanted']} numbers")
+    if repair["rate"] is not None:
+        parts.append(f"{text.number(repair['rate'])} a second")
+    if repair["seconds_left"] is not None:
+        parts.append(f"{text.span(repair['seconds_left'])} left")
+    if repair["late"]:
+        parts.append(f"the exchange forgets them before that, at {repair['forgotten_at']}")
+    return ", ".join(parts) + (f": {repair['reason']}" if repair["reason"] else "")
+
+
+def _sum(rows: list[Row]) -> str:
+    each = [row["outcome"] for row in rows]
+    open_rows = [row for row in rows if row["outcome"] == "open"]
     missing = sum(row["missing"] for row in open_rows)
     repaired = sum(row["repaired"] for row in rows)
-    return f"{len(rows)} gaps, {len(open_rows)} open with {missing} trades missing; {repaired} trades came later"
+    lost = sum(row["missing"] for row in rows if row["outcome"] == "unrecoverable")
+    said = [
+        f"{len(rows) - each.count('epoch')} gaps, {len(open_rows)} open with {missing} trades missing",
+        f"{repaired} trades came later",
+    ]
+    if reordered := each.count("reordered"):
+        said.append(f"{reordered} were reordering")
+    if lost:
+        said.append(f"{lost} trades of {each.count('unrecoverable')} gaps are lost for good")
+    if epochs := each.count("epoch"):
+        said.append(f"numbers began again {epochs} times")
+    return "; ".join(said)

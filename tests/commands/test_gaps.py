@@ -79,6 +79,68 @@ def test_a_limit_says_that_it_cut(ledger: Instance) -> None:
     assert result.exit_code == 1
 
 
+def tell(database_url: str, from_sequence: int, **columns: Any) -> None:
+    """Changes a row of the ledger."""
+    assignments = ", ".join(f"{name} = %({name})s" for name in columns)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            f"UPDATE trade_gaps SET {assignments} WHERE from_sequence = {from_sequence}".encode(), columns
+        )
+
+
+@pytest.fixture
+def every_outcome(ledger: Instance, database_url: str) -> Instance:
+    """One gap of each."""
+    with psycopg.connect(database_url) as connection:
+        for number in (30, 40, 50):
+            insert_gap(connection, from_sequence=number, state="closed")
+    tell(database_url, 30, remaining="{}", reason="reordered", repaired=5)
+    tell(database_url, 40, remaining="{[40,42)}", reason="unrecoverable: the exchange does not have them")
+    tell(database_url, 50, remaining="{}", cause="epoch", reason="numbers leapt", repaired=0, to_sequence=50)
+    tell(database_url, 10, remaining="{}", reason="filled")
+    return ledger
+
+
+def test_outcomes_are_told_apart(every_outcome: Instance) -> None:
+    found = {row["from_sequence"]: row["outcome"] for row in listed(every_outcome)}
+    assert found == {10: "filled", 20: "open", 30: "reordered", 40: "unrecoverable", 50: "epoch"}
+    shown = every_outcome.run("gaps").stdout
+    assert "reason   the exchange does not have them" in shown
+    assert "from 50" in shown
+    words = " ".join(shown.split())
+    assert "4 gaps, 1 open with 4 trades missing" in words
+    assert "1 were reordering; 2 trades of 1 gaps are lost for good; numbers began again 1 times" in words
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_lost_trades_alone_are_0(every_outcome: Instance) -> None:
+    result = every_outcome.run("gaps", "--outcome", "unrecoverable", "--outcome", "epoch", "--json")
+    assert {row["from_sequence"] for row in json.loads(result.stdout)} == {40, 50}
+    assert result.exit_code == 0
+
+
+def test_the_progress_of_a_repair_is_shown(ledger: Instance) -> None:
+    key = "trades BTC-USDT-SWAP 0 20"
+    row = {"number": 2, "state": "asked", "reason": None, "done": 1, "wanted": 4, "pages": 1, "rate": 12.5}
+    told = row | {"left": 3.0, "deadline": 1_800_000_000_000_000_000, "late": True}
+    ledger.report("ingest-okx", details={"requests": {key: told, "snapshot BTC-USDT-SWAP": {"state": "asked"}}})
+    open_one, closed = listed(ledger, "--open")[0], next(row for row in listed(ledger) if row["state"] == "closed")
+    assert closed["repair"] is None
+    assert open_one["repair"] == {
+        "state": "asked",
+        "reason": None,
+        "done": 1,
+        "wanted": 4,
+        "pages": 1,
+        "rate": 12.5,
+        "seconds_left": 3.0,
+        "forgotten_at": "2027-01-15T08:00:00.000000Z",
+        "late": True,
+    }
+    words = " ".join(ledger.run("gaps").stdout.split())
+    assert "fetching asked, 1 of 4 numbers, 12.5 a second, 3.0s left, the exchange forgets them before that" in words
+
+
 def test_every_field_is_documented(ledger: Instance) -> None:
     from tests.commands.test_status import DOCS
 

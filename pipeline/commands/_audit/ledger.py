@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 import msgspec
 
@@ -12,15 +12,13 @@ Ranges = list[tuple[int, int]]
 """Numbers, both ends inclusive."""
 
 
-def outcome(cause: str, state: str, reason: str | None, missing: int) -> Outcome:
-    """What has become of an entry. One that was closed and still misses numbers will never have them."""
-    if cause == "epoch":
-        return "epoch"
-    if state != "closed":
-        return "open"
-    if missing:
-        return "unrecoverable"
-    return "reordered" if reason == "reordered" else "filled"
+OUTCOME: LiteralString = """
+    CASE WHEN g.cause = 'epoch' THEN 'epoch'
+         WHEN g.state <> 'closed' THEN 'open'
+         WHEN NOT isempty(g.remaining) THEN 'unrecoverable'
+         WHEN g.reason = 'reordered' THEN 'reordered'
+         ELSE 'filled' END"""
+"""SQL: what has become of a row `g` of `trade_gaps`. One that was closed and still misses numbers never gets them."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +39,6 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     found = []
     for row in rows:
         remaining = [(first, last) for first, last in row["remaining"]]
-        missing = sum(last - first + 1 for first, last in remaining)
         found.append(
             Entry(
                 epoch=row["epoch"],
@@ -49,7 +46,7 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
                 last=row["to_sequence"],
                 from_time=row["from_time"],
                 to_time=row["to_time"],
-                outcome=outcome(row["cause"], row["state"], row["reason"], missing),
+                outcome=row["outcome"],
                 reason=row["reason"],
                 remaining=remaining,
             )
