@@ -296,17 +296,18 @@ class Run(Performance):
         last: dict[tuple[str, str], int] = {}
         for venue in self.venues:
             last |= {(venue.exchange, fill.instrument): fill.time for fill in read_truth(venue.truth)}
-        terms = ProofTerms(
-            timeframes=TIMEFRAMES,
-            quiet_from=self.settings.file.collection_settings.quiet_from,
-            horizon=min(last.values()),
-            read=time.time_ns(),
-        )
-        return [
-            judge(evidence, gaps, terms)
-            for venue in self.venues
-            for evidence, gaps in rows.one_by_one(self.settings, venue.exchange, venue.truth, venue.listings)
-        ]
+        judged: list[Judged] = []
+        for venue in self.venues:
+            for evidence, gaps in rows.one_by_one(self.settings, venue.exchange, venue.truth, venue.listings):
+                terms = ProofTerms(
+                    timeframes=TIMEFRAMES,
+                    quiet_from=self.settings.file.collection_settings.quiet_from,
+                    horizon=min(last.values()),
+                    # Windows go on being closed while we read.
+                    read=time.time_ns(),
+                )
+                judged.append(judge(evidence, gaps, terms))
+        return judged
 
 
 def _via(proxy: Proxy, url: str) -> str:

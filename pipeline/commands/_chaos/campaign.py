@@ -40,11 +40,12 @@ FAULTS: Mapping[str, type[Fault]] = {
     "refused_symbol": exchange.Subscribing,
     "silence_after_ack": exchange.Subscribing,
     "rest_error": exchange.Lasting,
+    "rest_lag": exchange.Lag,
     "skew": exchange.Skew,
     "relisting": exchange.Relisting,
     "half_open": exchange.HalfOpen,
     **dict.fromkeys(("disconnect", "drop", "duplicate", "reorder"), exchange.Simulated),
-    **dict.fromkeys(("malformed", "oversized", "book_gap", "forget"), exchange.Simulated),
+    **dict.fromkeys(("malformed", "oversized", "book_gap", "rest_empty", "forget"), exchange.Simulated),
     **dict.fromkeys(("book_crossed", "book_stale", "book_reset"), exchange.Simulated),
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 from pipeline.commands._chaos.fault import Fault
 from pipeline.commands._demo.market import Market
 
-NOT_THE_SIMULATORS = frozenset({"pick", "wait", "life", "ahead"})
+NOT_THE_SIMULATORS = frozenset({"pick", "wait", "life", "ahead", "behind"})
 SETTLES = 4.0
 """Seconds in which a new numbering is recognised and told before anything else happens."""
 BEFORE, AFTER = 3, 5
@@ -113,6 +113,20 @@ class Lifetime(Simulated):
 
     def end(self) -> None:
         self.scene.venues[self.planned.target].market.fault("lifetime")
+
+
+class Lag(Simulated):
+    """For a while REST gives trades only seconds after they were printed."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({f"rest {self.planned.target}"})
+
+    def ask(self, fault: str, arguments: dict[str, Any]) -> None:
+        super().ask(fault, {"seconds": arguments["behind"]})
+
+    def end(self) -> None:
+        self.scene.venues[self.planned.target].market.fault("rest_lag", seconds=0)
 
 
 class Skew(Simulated):

@@ -94,6 +94,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("refused_symbol", "exchanges", 1, (3.0, 8.0), choices={"whole_request": (True, False)}, instrument=True),
     Kind("silence_after_ack", "exchanges", 1, (2.0, 5.0), instrument=True),
     Kind("rest_error", "exchanges", 4, (2.0, 10.0), choices={"status": (429, 418, 500, 503, 451)}),
+    Kind("rest_lag", "exchanges", 2, (3.0, 8.0), choices={"behind": (1.0, 3.0)}),
+    # Thrice in a row would be believed.
+    Kind("rest_empty", "exchanges", 1, choices={"count": (1, 2)}),
     Kind("skew", "exchanges", 2, (3.0, 10.0), choices={"ahead": (-3.0, -0.7, 0.7, 3.0)}),
     # What has not been fetched by then is unrecoverable.
     Kind("forget", "exchanges", 0, choices={"seconds": (0.0,)}),
