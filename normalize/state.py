@@ -62,6 +62,9 @@ class State:
 
     def _put_holes(self, saved: Mapping[bytes, bytes]) -> None:
         """Each hole has a field of its own: of hundreds, a step writes those that changed in it."""
+        for seen in self.continuity.values():
+            # An earlier version kept them in one field.
+            seen.touched.update(hole.name for hole in (*seen.old_holes, *seen.holes))
         found: dict[str, list[Hole]] = {}
         for field, hole in _fields(saved, b"hole:", Hole):
             found.setdefault(field.partition(" ")[0], []).append(hole)

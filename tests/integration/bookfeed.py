@@ -18,6 +18,7 @@ from pipeline.frames import CloseData, OpenData, RawEntry, RequestData, Subscrip
 from pipeline.steps import Entry, Step
 from pipeline.streams import Keys
 from pipeline.wants import Want
+from tests.integration.pages import Pages
 
 MILLISECOND = 1_000_000
 SECOND = 1_000 * MILLISECOND
@@ -210,6 +211,7 @@ class BookFeed:
         self.truth: dict[tuple[str, int], list[tuple[Top, Top]]] = {}
         """Instrument and number to the best levels a side at it; several where the numbers began again."""
         self.done: dict[str, int] = {}
+        self.pages = Pages(ink, seed)
         self._soon: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self._wanted: dict[str, Want] = {}
@@ -329,8 +331,12 @@ class BookFeed:
                 case ("HDEL", self._keys.want, str(key)):
                     self._wanted.pop(key, None)
         for key, wanted in self._wanted.items():
-            if (key, wanted.number) not in self._known:
-                self._known.add((key, wanted.number))
+            if (key, wanted.number) in self._known:
+                continue
+            self._known.add((key, wanted.number))
+            if wanted.what == "trades":
+                self.pages.fetch(key, wanted, self._later)
+            else:
                 self._do(key, wanted)
 
     def _do(self, key: str, want: Want) -> None:

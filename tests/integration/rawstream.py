@@ -1,6 +1,6 @@
 """A seeded raw stream as ingest would write it: OKX trades with duplicates, holes, reordering, cuts, a second
-connection, a new writer and broken frames; beside them, of OKX or Binance, what bookfeed.py sends. Written from the
-protocol reference."""
+connection, a new writer and broken frames, and what is fetched of them again (pages.py); beside them, of OKX or
+Binance, what bookfeed.py sends. Written from the protocol reference."""
 
 import json
 import random
@@ -162,6 +162,7 @@ class Writer:
             "source": "0",
             "ts": str(milliseconds),
         }
+        self.feed.pages.printed.setdefault(instrument, {})[number] = row
         return json.dumps({"arg": {"channel": CHANNEL, "instId": instrument}, "data": [row]})
 
 
