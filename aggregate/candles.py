@@ -34,7 +34,8 @@ def verdict(windows: Windows, frame: Frame, start: int, known: int) -> Verdict |
     if window is not None and window.summary is not None:
         if missing:
             return Verdict("partial", missing, None)
-        return Verdict("repaired" if window.quality in ("partial", "repaired") else "complete", 0, None)
+        repaired = window.summary.repaired or window.quality in ("partial", "repaired")
+        return Verdict("repaired" if repaired else "complete", 0, None)
     previous = frame.before(start)
     if previous is None or not (issued or (frame.quiet and not missing)):
         return None

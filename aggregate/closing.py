@@ -83,13 +83,16 @@ class Closing:
 
     def revive(self, start: int) -> None:
         """Takes back quiet windows from `start` on that are no longer kept: what proved them is about to be doubted.
-        Of each frame the last ones; older ones only stored trades could correct. Their revisions are forgotten, so
-        that the next ones may leave numbers out."""
+        Of each frame the last ones; older ones are store's from now on. Their revisions are forgotten, so that the
+        next ones may leave numbers out."""
         windows = self.windows
         end = windows.closed - KEPT
         for frame in windows.frames:
             if frame.quiet and start < end:
-                for open_time in frame.every(max(start, end - MOST_QUIET * frame.width), end):
+                oldest = end - MOST_QUIET * frame.width
+                if start < oldest:
+                    frame.ceded = max(frame.ceded, oldest)
+                for open_time in frame.every(max(start, oldest), end):
                     said = verdict(windows, frame, open_time, self.header.known)
                     if open_time not in frame.windows and said is not None and said.quality == "quiet":
                         window = windows.window(frame, open_time)

@@ -4,12 +4,15 @@ Trades with unbroken numbers move `known` forward; so does the clock while the i
 no jump waits for its explanation, and the connection was heard of after that time.
 """
 
+from collections.abc import Callable
+
 from aggregate.closing import Closing, Issue
+from aggregate.rebuilds import Rebuilds
 from aggregate.saved import Header, SavedFrame
 from aggregate.summary import Summary
 from aggregate.unknown import Range, Span, Unknown
-from aggregate.windows import Frame, Windows
-from pipeline.records import CandleSettings, Clock, Coverage, Gap, Trade
+from aggregate.windows import KEPT, Frame, Windows
+from pipeline.records import CandleSettings, Clock, Coverage, Gap, Rebuild, Trade
 from pipeline.timeframes import DEFAULT_TIMEFRAMES, MINUTE, SECOND, WIDTHS
 
 MOST_EARLY = 1_000
@@ -20,17 +23,21 @@ AHEAD = SECOND
 LONGEST_PENDING = MINUTE
 """normalize decides on a jump within seconds; one it never heard of was lost between it and us."""
 
+Ask = Callable[[Rebuild], None]
+"""Takes what store is asked for."""
+
 
 class Instrument:
     """`header` holds what is saved. Before the collection begins there are no windows."""
 
-    def __init__(self, header: Header, issue: Issue) -> None:
+    def __init__(self, header: Header, issue: Issue, ask: Ask) -> None:
         self.header = header
         self.changed = True
         self.unknown = Unknown(header.ranges, header.lost)
-        frames = [Frame(f.name, f.since, f.rolled, f.newest, f.anchor, f.revised) for f in header.frames]
-        self.windows = Windows(header.closed, frames, self.unknown)
-        self.windows.recheck = header.recheck
+        self._ask = ask
+        rebuilds = Rebuilds(header.rebuild, header.rebuild_frames)
+        self.windows = Windows(header.closed, list(map(_frame, header.frames)), self.unknown, rebuilds)
+        self.windows.recheck, self.windows.newest = header.recheck, header.newest
         self._closing = Closing(header, self.windows, issue)
         self._looked_at = -1
         self._mark_quiet()
@@ -49,8 +56,12 @@ class Instrument:
                 header.early = [*header.early, trade][-MOST_EARLY:]
                 return True
             self._begin(time)
-        unbroken = self._follow(trade, time, trade.received)
-        kept = self.windows.add(summary)
+        newest = header.newest
+        unbroken, filled = self._follow(trade, time, trade.received)
+        kept = self.windows.add(summary, filled)
+        if not kept:
+            # What is missed next lies behind a window that is there.
+            header.newest = self.windows.newest = max(newest, header.newest)
         if unbroken and time > header.known:
             header.known = time
             self._closing.advance(trade.received)
@@ -82,7 +93,7 @@ class Instrument:
         if record.state == "closed":
             self._look_again(self.unknown.lose(record.epoch, first, last))
         elif record.state == "opened":
-            self._look_again(self.unknown.confirm(record.epoch, first, last))
+            self._doubt(self.unknown.confirm(record.epoch, first, last))
             self._learn(record)
 
     def clock(self, clock: Clock) -> int:
@@ -90,7 +101,7 @@ class Instrument:
         header, windows = self.header, self.windows
         if self.unknown.pending and (overdue := self.unknown.overdue(clock.received - LONGEST_PENDING)):
             self._touch()
-            self._look_again(overdue)
+            self._doubt(overdue)
         evidence = self._evidence(clock)
         if evidence is not None and evidence >= windows.border and evidence > header.known:
             header.known = evidence
@@ -103,6 +114,8 @@ class Instrument:
         if windows.recheck is not None:
             self.changed = True
             issued += self._closing.look_again(clock.received)
+        if windows.rebuilds.spans:
+            self._request(clock.received)
         return issued
 
     def finish(self, clock: Clock | None, received: int) -> int:
@@ -111,14 +124,20 @@ class Instrument:
             return 0
         self._hear(clock)
         self._touch()
-        return self._closing.finish(received)
+        issued = self._closing.finish(received)
+        self.header.asked = -1
+        self._request(received)
+        return issued
 
     def saved(self) -> Header:
         """The header as it is to be saved."""
         header, windows = self.header, self.windows
         header.ranges, header.lost = self.unknown.ranges, self.unknown.lost
         header.closed, header.recheck = windows.closed, windows.recheck
-        header.frames = [SavedFrame(f.name, f.since, f.rolled, f.newest, f.anchor, f.revised) for f in windows.frames]
+        header.rebuild, header.rebuild_frames = windows.rebuilds.spans, windows.rebuilds.frames
+        header.frames = [
+            SavedFrame(f.name, f.since, f.rolled, f.newest, f.anchor, f.revised, f.ceded) for f in windows.frames
+        ]
         return header
 
     def _touch(self) -> None:
@@ -159,20 +178,34 @@ class Instrument:
         for frame in self.windows.frames:
             frame.quiet = settings is not None and frame.width >= WIDTHS.get(settings.quiet_from, WIDTHS["1m"])
 
-    def _follow(self, trade: Trade, time: int, received: int) -> bool:
-        """Follows the numbers. True when all trades up to this one are known, or known to be missing."""
+    def _follow(self, trade: Trade, time: int, received: int) -> tuple[bool, Span | None]:
+        """Follows the numbers: whether all trades up to this one are known, or known to be missing, and what time the
+        missing ones spanned of which it is one."""
         header = self.header
         first = trade.sequence if trade.first_sequence is None else trade.first_sequence
         if header.anchor is None or trade.epoch > header.epoch:
-            return self._anchor(trade, first, time)
+            return self._anchor(trade, first, time), None
         if trade.epoch < header.epoch or first < header.next:
-            self._look_again(self.unknown.fill(trade.epoch, first, trade.sequence, time))
-            return False
+            return False, self._fill(trade, first, time)
         if first > header.next:
             # A connection that seems to live may carry nothing: any moment since the last trade may be a missing one's.
             self._miss(Range(trade.epoch, header.next, first - 1, header.newest, time, received))
         header.next, header.newest, header.cut = trade.sequence + 1, time, False
-        return True
+        self.windows.newest = time
+        return True, None
+
+    def _fill(self, trade: Trade, first: int, time: int) -> Span | None:
+        """One of the missing trades came. Quiet windows beside it that are no longer kept are store's to compute."""
+        filled = self.unknown.fill(trade.epoch, first, trade.sequence, time)
+        if filled is None:
+            return None
+        self._look_again(filled.known)
+        low, high = filled.known
+        if low < self.windows.closed:
+            empty = [f.name for f in self.windows.frames if f.quiet and high // f.width - low // f.width > 1]
+            if empty:
+                self.windows.rebuilds.add(filled.known, empty)
+        return filled.before
 
     def _anchor(self, trade: Trade, first: int, time: int) -> bool:
         """The numbers begin here: of the collection or of an epoch. A trade from before the collection was
@@ -189,16 +222,21 @@ class Instrument:
         elif header.cut:
             self._miss_time(header.newest, time)
         header.epoch, header.next, header.newest, header.cut = trade.epoch, trade.sequence + 1, time, False
+        self.windows.newest = time
         return True
 
     def _miss(self, missing: Range) -> None:
         self._closing.revive(min(missing.start, missing.end))
-        self._look_again(self.unknown.add(missing))
+        span = self.unknown.add(missing)
+        if missing.pending is None:
+            self._doubt(span)
+        else:
+            self._look_again(span)
 
     def _miss_time(self, start: int, end: int) -> None:
         """No number tells how many trades there were."""
         self._closing.revive(min(start, end))
-        self._look_again(self.unknown.lose_time(start, end))
+        self._doubt(self.unknown.lose_time(start, end))
 
     def _learn(self, record: Gap) -> None:
         """Takes over a gap below the first number followed here: normalize may begin a few trades earlier."""
@@ -240,3 +278,44 @@ class Instrument:
     def _look_again(self, span: Span | None) -> None:
         if span is not None:
             self.windows.look_again(*span)
+
+    def _doubt(self, span: Span | None) -> None:
+        """The ledger has this time: quiet candles in it that are no longer kept were none."""
+        self._look_again(span)
+        if span is not None and span[0] < self.windows.closed - KEPT:
+            self.windows.rebuilds.add(span, [frame.name for frame in self.windows.frames if frame.quiet])
+
+    def _request(self, received: int) -> None:
+        """Asks store for what is no longer kept, at most once a clock second: by then the ledger has what the trades
+        before this clock filled. Younger windows were looked at just now."""
+        header, windows, second = self.header, self.windows, received // SECOND
+        self.changed = True
+        horizon = windows.closed - KEPT
+        windows.rebuilds.cut(horizon)
+        if not windows.rebuilds.spans or second == header.asked:
+            return
+        header.asked = second
+        spans, names = windows.rebuilds.take()
+        frames = tuple(frame.name for frame in windows.frames if frame.name in names)
+        for low, high in spans if frames else ():
+            self._ask(self._rebuild(low, high, frames, horizon, received))
+
+    def _rebuild(self, low: int, high: int, frames: tuple[str, ...], horizon: int, received: int) -> Rebuild:
+        header = self.header
+        assert header.candles is not None
+        return Rebuild(
+            exchange=header.exchange,
+            market=header.market,
+            symbol=header.symbol,
+            instrument=header.instrument,
+            time=horizon,
+            received=received,
+            from_time=low,
+            to_time=high,
+            timeframes=frames,
+            quiet_from=header.candles.quiet_from,
+        )
+
+
+def _frame(saved: SavedFrame) -> Frame:
+    return Frame(saved.name, saved.since, saved.rolled, saved.newest, saved.anchor, saved.revised, saved.ceded)

@@ -19,6 +19,7 @@ class SavedFrame(msgspec.Struct, frozen=True, array_like=True):
     newest: int
     anchor: Point | None
     revised: int = 0
+    ceded: int = 0
 
 
 class SavedWindow(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +40,7 @@ class SavedPartition(msgspec.Struct, frozen=True, array_like=True):
     received: int
     candles: int
     late: int
+    rebuilds: int = 0
 
 
 class Header(msgspec.Struct):
@@ -49,7 +51,8 @@ class Header(msgspec.Struct):
     Before it has begun, `next` continues what was replayed. `cut`: coverage ended since that trade. `since`:
     collection began.
     `known`: all trades up to this time are known but for the `ranges`.
-    `reissued`: the clock second of the last re-issue. `early` are trades from before coverage began.
+    `reissued`: the clock second of the last re-issue. `rebuild`, `rebuild_frames`: what store is to be asked for,
+    `asked`: the clock second in which it last was. `early` are trades from before coverage began.
     """
 
     place: int
@@ -73,6 +76,9 @@ class Header(msgspec.Struct):
     reissued: int = -1
     ranges: list[Range] = []
     lost: list[Span] = []
+    rebuild: list[Span] = []
+    rebuild_frames: list[str] = []
+    asked: int = -1
     early: list[Trade] = []
     frames: list[SavedFrame] = []
 

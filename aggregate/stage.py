@@ -11,7 +11,7 @@ from aggregate.instrument import Instrument
 from aggregate.saved import Header, SavedPartition, SavedWindow, window_field
 from aggregate.windows import Window
 from pipeline.errors import DecodeError
-from pipeline.records import ENDED, Candle, Clock, Coverage, Gap, Trade
+from pipeline.records import ENDED, Candle, Clock, Coverage, Gap, Rebuild, Trade
 from pipeline.steps import Entry, Step, dead_letter
 from pipeline.streams import Keys
 
@@ -50,12 +50,12 @@ class Aggregate:
         partition = saved.get(b"partition")
         counted = SavedPartition(None, 0, 0, 0) if partition is None else _PARTITION.decode(partition)
         self._newest_clock, self._received = counted.clock, counted.received
-        self._candles, self._late = counted.candles, counted.late
+        self._candles, self._late, self._rebuilds = counted.candles, counted.late, counted.rebuilds
         self._partition_changed = False
         self._gone: list[str] = []
         headers = [_HEADER.decode(value) for field, value in saved.items() if field.startswith(b"i|")]
         for header in sorted(headers, key=lambda header: header.place):
-            self._instruments[header.instrument] = Instrument(header, self._issue)
+            self._instruments[header.instrument] = Instrument(header, self._issue, self._ask)
         for field, value in saved.items():
             if field.startswith(b"w|"):
                 self._restore_window(field.decode(), _WINDOW.decode(value))
@@ -89,7 +89,8 @@ class Aggregate:
                 step.save(window_field(name, window.frame.name, window.open), _saved(window))
             instrument.windows.changed.clear()
         if self._partition_changed:
-            counted = SavedPartition(self._newest_clock, self._received, self._candles, self._late)
+            counts = self._candles, self._late, self._rebuilds
+            counted = SavedPartition(self._newest_clock, self._received, *counts)
             step.save("partition", _ENCODER.encode(counted))
             self._partition_changed = False
 
@@ -105,13 +106,15 @@ class Aggregate:
         return self._received
 
     def report(self) -> dict[str, object]:
-        """How many instruments and windows are kept, candles issued, and trades that came too late."""
+        """How many instruments and windows are kept, candles issued, trades that came for windows no longer kept, and
+        requests to store to compute such."""
         windows = [len(f.windows) for i in self._instruments.values() for f in i.windows.frames]
         return {
             "instruments": len(self._instruments),
             "windows": sum(windows),
             "candles": self._candles,
             "late": self._late,
+            "rebuilds": self._rebuilds,
         }
 
     def _trade(self, trade: Trade) -> None:
@@ -119,7 +122,7 @@ class Aggregate:
         self._partition_changed = True
         self._received = max(self._received, trade.received)
         if not instrument.trade(trade, self._newest_clock):
-            self._rebuild(instrument, trade.time, trade.time)
+            self._late += 1
 
     def _clock(self, data: bytes) -> None:
         clock = _CLOCK.decode(data)
@@ -138,7 +141,8 @@ class Aggregate:
             return
         instrument = self._instruments.get(record.instrument) or self._meet(record)
         if not instrument.coverage(record, self._newest_clock):
-            self._rebuild(instrument, record.time, record.time)
+            self._late += 1
+            self._partition_changed = True
 
     def _gap(self, data: bytes) -> None:
         record = _GAP.decode(data)
@@ -154,7 +158,7 @@ class Aggregate:
             symbol=record.symbol,
             instrument=record.instrument,
         )
-        instrument = self._instruments[record.instrument] = Instrument(header, self._issue)
+        instrument = self._instruments[record.instrument] = Instrument(header, self._issue, self._ask)
         return instrument
 
     def _forget(self, name: str) -> None:
@@ -175,12 +179,10 @@ class Aggregate:
         self._candles += 1
         self._partition_changed = True
 
-    def _rebuild(self, instrument: Instrument, start: int | None, end: int | None) -> None:
-        """A trade came for windows that are no longer kept: only stored trades can give their candles.
-
-        Counted now; the request to rebuild the windows of `instrument` from `start` to `end` goes out here.
-        """
-        self._late += 1
+    def _ask(self, record: Rebuild) -> None:
+        assert self._step is not None
+        self._step.emit("rebuild", record, newest=False)
+        self._rebuilds += 1
         self._partition_changed = True
 
     def _bury(self, error: Exception, entry: Entry, step: Step) -> None:

@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """At least one trade. Volumes in base units, `quote_*` in quote units; `contracts` None where the
-    venue counts none. Order is (time, sequence)."""
+    venue counts none. Order is (time, sequence). `repaired`: one of them at least was fetched later."""
 
     first: Point
     last: Point
@@ -43,6 +43,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     buy_quote_volume: Decimal
     contracts: Decimal | None
     trades: int
+    repaired: bool = False
 
     @classmethod
     def of(cls, trade: Trade) -> Self:
@@ -61,7 +62,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
             raise DecodeError("trade with an unusable number", f"{trade.price} x {trade.size}")
         point = Point(trade.time, trade.sequence, trade.epoch, price, trade.id)
         bought, paid = (size, quote) if trade.side == "buy" else (_NOTHING, _NOTHING)
-        return cls(point, point, price, price, size, quote, bought, paid, contracts, trade.fills)
+        return cls(point, point, price, price, size, quote, bought, paid, contracts, trade.fills, trade.repaired)
 
     def merge(self, other: Self) -> Self:
         """The summary of both sets of trades, which must not overlap."""
@@ -80,6 +81,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
             add(self.buy_quote_volume, other.buy_quote_volume),
             contracts,
             self.trades + other.trades,
+            self.repaired or other.repaired,
         )
 
 

@@ -5,6 +5,7 @@ the windows it touches partial until it is filled. What will never come is kept 
 """
 
 from bisect import bisect_left, bisect_right
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,31 +25,43 @@ class Range(msgspec.Struct, array_like=True):
     pending: int | None
 
 
+class Filled(NamedTuple):
+    """What a trade did to the ranges: the time they spanned before, and what of it (or its own) is known now."""
+
+    before: Span
+    known: Span
+
+
 class Unknown:
     """All ranges of one instrument, ordered, and the lost times. Windows are [start, end) in ns."""
 
     def __init__(self, ranges: list[Range] | None = None, lost: list[Span] | None = None) -> None:
         self.ranges: list[Range] = ranges or []
         self.lost: list[Span] = lost or []
-        self._settle()
+        self._stale = True
 
     def add(self, missing: Range) -> Span:
         """Numbers were jumped over. Returns the time they span."""
         missing.start, missing.end = min(missing.start, missing.end), max(missing.start, missing.end)
         self.ranges.insert(self._place(missing.epoch, missing.first), missing)
-        self._settle()
+        self._stale = True
         return missing.start, missing.end
 
-    def fill(self, epoch: int, first: int, last: int, time: int) -> Span | None:
-        """The numbers came with a trade of `time`. Returns the time touched; None if none was missing."""
+    def fill(self, epoch: int, first: int, last: int, time: int) -> Filled | None:
+        """The numbers came with a trade of `time`; None if none was missing. What is missing on both sides of them
+        stays as unknown as it was: pages of any size, from any end, cost no more than the time they make known."""
         hit = self._overlapping(epoch, first, last)
+        low, high = [], []
         for found in hit:
             at = min(max(time, found.start), found.end)
             left = Range(epoch, found.first, first - 1, found.start, at, found.pending)
             right = Range(epoch, last + 1, found.last, at, found.end, found.pending)
             place = self.ranges.index(found)
             self.ranges[place : place + 1] = [part for part in (left, right) if part.first <= part.last]
-        return self._touched(hit)
+            low.append(at if left.first <= left.last else found.start)
+            high.append(at if right.first <= right.last else found.end)
+        before = self._touched(hit)
+        return None if before is None else Filled(before, (min(low), max(high)))
 
     def confirm(self, epoch: int, first: int, last: int) -> Span | None:
         """The ledger has the gap. Returns the time of the ranges that were pending."""
@@ -71,20 +84,23 @@ class Unknown:
         """Nobody can tell whether there were trades in this time. Returns it."""
         span = min(start, end), max(start, end)
         self.lost = _merged([*self.lost, span])
-        self._settle()
+        self._stale = True
         return span
 
     @property
     def pending(self) -> bool:
         """Whether any jump is neither filled nor confirmed."""
+        self._settle()
         return bool(self._pending)
 
     def waits(self, start: int, end: int) -> bool:
         """Whether a pending range touches the window."""
+        self._settle()
         return any(low < end and high >= start for low, high in self._pending)
 
     def missing(self, start: int, end: int) -> int:
         """ns of the window that confirmed ranges and lost times cover."""
+        self._settle()
         total = 0
         for low, high in self._known[max(0, bisect_left(self._known, (start, start)) - 1) :]:
             if low >= end:
@@ -94,19 +110,21 @@ class Unknown:
 
     def until(self, time: int) -> int:
         """The end of what is unknown at `time`, or `time` where it is known."""
+        self._settle()
         place = bisect_right(self._spans, time, key=lambda span: span[0]) - 1
         return max(time, self._spans[place][1]) if place >= 0 else time
 
-    def straddled(self, start: int, end: int) -> bool:
-        """Whether the window holds a border of a range as it now stands."""
-        place = bisect_left(self._borders, start)
-        return place < len(self._borders) and self._borders[place] < end
+    def touched(self, start: int, end: int) -> bool:
+        """Whether any of the window is of a time that a range spans: trades of it are still to come."""
+        self._settle()
+        place = bisect_left(self._open, end, key=lambda span: span[0]) - 1
+        return place >= 0 and self._open[place][1] >= start
 
     def forget(self, time: int) -> None:
         """Drops lost times that end before `time`."""
         if self.lost and self.lost[0][1] < time:
             self.lost = [span for span in self.lost if span[1] >= time]
-            self._settle()
+            self._stale = True
 
     def doubt(self) -> None:
         """Takes all pending ranges as confirmed: the stream has ended."""
@@ -129,16 +147,19 @@ class Unknown:
     def _touched(self, hit: list[Range]) -> Span | None:
         if not hit:
             return None
-        self._settle()
+        self._stale = True
         return min(found.start for found in hit), max(found.end for found in hit)
 
     def _settle(self) -> None:
-        """Derives what the questions need from the ranges."""
+        """Derives what the questions need from the ranges, once after they changed."""
+        if not self._stale:
+            return
+        self._stale = False
         self._pending = [(found.start, found.end) for found in self.ranges if found.pending is not None]
         confirmed = [(found.start, found.end) for found in self.ranges if found.pending is None]
+        self._open = _merged([*confirmed, *self._pending])
         self._known = _merged([*confirmed, *self.lost])
         self._spans = _merged([*self._known, *self._pending])
-        self._borders = sorted({time for found in self.ranges for time in (found.start, found.end)})
 
 
 def _merged(spans: list[Span]) -> list[Span]:

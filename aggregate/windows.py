@@ -6,8 +6,9 @@ when it is rolled. What comes into a rolled window goes on at once, so each trad
 
 from bisect import bisect_left, bisect_right, insort
 
+from aggregate.rebuilds import Rebuilds
 from aggregate.summary import Point, Summary
-from aggregate.unknown import Unknown
+from aggregate.unknown import Span, Unknown
 from pipeline.records import Quality
 from pipeline.timeframes import MINUTE, WIDTHS, sources
 
@@ -44,15 +45,23 @@ class Frame:
     `since`: windows that end by then are not ours; the one that holds it is partial. `rolled`: windows
     that end by then have been passed on. `newest`: open time of the newest window issued. `anchor`: the
     last trade among those whose windows are gone, `revised` the highest revision of the quiet ones among them.
+    `ceded`: of windows that end by then and are gone, only store knows whether they had a candle.
     """
 
     __slots__ = (
-        "anchor", "name", "newest", "opens", "quiet", "revised",
+        "anchor", "ceded", "name", "newest", "opens", "quiet", "revised",
         "rolled", "since", "traded", "users", "width", "windows",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, since: int, rolled: int, newest: int = -1, anchor: Point | None = None, revised: int = 0
+        self,
+        name: str,
+        since: int,
+        rolled: int,
+        newest: int = -1,
+        anchor: Point | None = None,
+        revised: int = 0,
+        ceded: int = 0,
     ) -> None:
         self.name = name
         self.width = WIDTHS[name]
@@ -61,6 +70,7 @@ class Frame:
         self.newest = newest
         self.anchor = anchor
         self.revised = revised
+        self.ceded = ceded
         self.quiet = False
         self.users: list[Frame] = []
         self.windows: dict[int, Window] = {}
@@ -94,12 +104,15 @@ class Frame:
 class Windows:
     """All frames of one instrument. `closed`: all windows that end by then were looked at.
 
-    `recheck` is the time whose windows may need another candle; `changed` are the windows to save.
+    `recheck` is the time whose windows may need another candle; `rebuilds` what only store can compute; `changed` are
+    the windows to save; `newest` is the time of the trade with the newest number.
     """
 
-    def __init__(self, closed: int, frames: list[Frame], unknown: Unknown) -> None:
+    def __init__(self, closed: int, frames: list[Frame], unknown: Unknown, rebuilds: Rebuilds) -> None:
         self.closed = closed
         self.unknown = unknown
+        self.rebuilds = rebuilds
+        self.newest = -1
         self.recheck: tuple[int, int] | None = None
         self.changed: dict[Window, None] = {}
         self.link(frames)
@@ -122,11 +135,12 @@ class Windows:
         width = self.frames[0].width
         return self.closed - self.closed % width + width
 
-    def add(self, summary: Summary) -> bool:
-        """Takes one trade. False when a window it belongs to is no longer kept."""
+    def add(self, summary: Summary, filled: Span | None = None) -> bool:
+        """Takes one trade; `filled` is the time that the missing numbers spanned of which it was one. False when a
+        window it belongs to is no longer kept: that is for store to compute."""
         kept = True
         for frame in self.roots:
-            kept &= self._absorb(frame, summary)
+            kept &= self._absorb(frame, summary, filled)
         return kept
 
     def window(self, frame: Frame, open_time: int) -> Window:
@@ -159,12 +173,11 @@ class Windows:
                     self._pass_on(frame, frame.windows[start].summary)
 
     def kept(self, frame: Frame, open_time: int) -> bool:
-        """Whether the window belongs to the state: young, with the last trade, or at a border of what is missing.
-        A jump may be seen long after the last trade; while it waits, all it touches stays."""
-        end = open_time + frame.width
+        """Whether the window belongs to the state: it may get a trade, or has the last one. A jump may be seen long
+        after the last trade, and numbers need not be in the order of times; so whatever has trades and may get more
+        stays, and a window that may get one and is not there has none."""
         last = bool(frame.traded) and open_time == frame.traded[-1]
-        unknown = self.unknown
-        return end > self.closed - KEPT or last or unknown.straddled(open_time, end) or unknown.waits(open_time, end)
+        return last or open_time <= self.newest < open_time + frame.width or self._may_get(frame, open_time, None)
 
     def drop(self) -> None:
         """Lets go of the windows that no longer belong to the state."""
@@ -197,23 +210,32 @@ class Windows:
             for user in frame.users:
                 self._absorb(user, summary)
 
-    def _absorb(self, frame: Frame, summary: Summary) -> bool:
+    def _may_get(self, frame: Frame, open_time: int, filled: Span | None) -> bool:
+        """Whether trades of the window may be on their way (it is young), or are missing, or were until now; and it is
+        not store's to compute."""
+        end = open_time + frame.width
+        if end > self.closed - KEPT:
+            return True
+        return end > frame.ceded and (_touches(filled, open_time, end) or self.unknown.touched(open_time, end))
+
+    def _absorb(self, frame: Frame, summary: Summary, filled: Span | None = None) -> bool:
         time = summary.first.time
         start = time - time % frame.width
         end = start + frame.width
         kept = True
         if end <= frame.since:
             frame.remember(summary.last)
-        elif start in frame.windows or self.kept(frame, start):
+        elif start in frame.windows or self._may_get(frame, start, filled):
             self._put(frame, start, summary)
         else:
             frame.remember(summary.last)
+            self.rebuilds.add((time, summary.last.time), [frame.name])
             kept = False
         if end <= self.closed:
-            self._reprice(frame, start)
+            self._reprice(frame, start, filled)
         if end <= frame.rolled:
             for user in frame.users:
-                kept &= self._absorb(user, summary)
+                kept &= self._absorb(user, summary, filled)
         return kept
 
     def _put(self, frame: Frame, start: int, summary: Summary) -> None:
@@ -227,10 +249,15 @@ class Windows:
             window.stale = True
             self.look_again(start, start)
 
-    def _reprice(self, frame: Frame, start: int) -> None:
-        """A closed window got a trade: the quiet ones after it may have another previous close."""
+    def _reprice(self, frame: Frame, start: int, filled: Span | None) -> None:
+        """A closed window got a trade: the quiet ones after it may have another previous close. Behind a missing trade
+        there are none before the next one."""
         place = bisect_right(frame.traded, start)
-        self.look_again(start, frame.traded[place] if place < len(frame.traded) else self.closed)
+        after = frame.traded[place] if place < len(frame.traded) else self.closed
+        self.look_again(start, after)
+        end = start + frame.width
+        if frame.quiet and end < min(after, self.closed - KEPT) and not _touches(filled, start, end):
+            self.rebuilds.add((end, after - 1), [frame.name])
 
     def _forget(self, frame: Frame, window: Window) -> None:
         del frame.windows[window.open]
@@ -242,6 +269,11 @@ class Windows:
             frame.revised = max(frame.revised, window.revision)
         window.dropped = True
         self.changed[window] = None
+
+
+def _touches(span: Span | None, start: int, end: int) -> bool:
+    """Whether a time of the span is in [start, end)."""
+    return span is not None and span[0] < end and span[1] >= start
 
 
 def _insert(values: list[int], value: int) -> None:

@@ -201,6 +201,19 @@ class Gap(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     remaining: tuple[tuple[int, int], ...] = ()
 
 
+class Rebuild(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Trades came, or went missing, in windows that aggregate no longer keeps: store computes them from stored trades.
+
+    Meant are the windows of `timeframes` that hold a time of `from_time`…`to_time` (inclusive) and end by `time`;
+    later ones are still aggregate's. Windows without trades have candles from `quiet_from` upwards.
+    """
+
+    from_time: Nanoseconds
+    to_time: Nanoseconds
+    timeframes: tuple[str, ...]
+    quiet_from: str = "1m"
+
+
 class CandleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What aggregate is asked for, carried in the stream so that a replay needs no settings.
 
@@ -266,6 +279,7 @@ KINDS: dict[str, type[Record]] = {
     "ticker": Ticker,
     "instrument": Instrument,
     "gap": Gap,
+    "rebuild": Rebuild,
 }
 """Kinds that have streams of their own (`md:<kind>:{p}`; candles and klines one a time frame)."""
 

@@ -17,6 +17,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "ticker": ("store",),
     **{f"candle:{timeframe}": ("store",) for timeframe in TIMEFRAMES},
     **{f"kline:{timeframe}": ("store",) for timeframe in TIMEFRAMES},
+    "rebuild": ("store",),
     "dead": (),
 }
 """Stream kind to the stages that must have read an entry before it may be trimmed."""

@@ -17,6 +17,7 @@ from pipeline.records import (
     Kline,
     OrderBook,
     Quote,
+    Rebuild,
     Record,
     Ticker,
     Trade,
@@ -89,6 +90,7 @@ class Batch:
         self.instruments: list[Found[Instrument]] = []
         self.gaps: list[Found[Gap]] = []
         self.coverage: list[Found[Coverage]] = []
+        self.rebuilds: list[Found[Rebuild]] = []
         self.clock: tuple[Clock, Entry] | None = None
         self.letters: list[DeadLetter] = []
         self.moves: dict[str, Moved] = {}
@@ -133,8 +135,8 @@ class Batch:
     def _rows(self) -> tuple[Sequence[Found[Record]], ...]:
         """All but the books. A header of the instrument's list is as good as any other."""
         return (
-            self.instruments, self.coverage, self.gaps, self.klines, self.candles, self.tickers, self.quotes,
-            self.trades,
+            self.instruments, self.coverage, self.gaps, self.rebuilds, self.klines, self.candles, self.tickers,
+            self.quotes, self.trades,
         )  # fmt: skip
 
     def _take(self, kind: str, entry: Entry) -> None:
@@ -155,6 +157,8 @@ class Batch:
             self.klines.append(Found(decode.kline(entry), entry))
         elif kind == "instrument":
             self.instruments.append(Found(decode.instrument(entry), entry))
+        elif kind == "rebuild":
+            self.rebuilds.append(Found(decode.rebuild(entry), entry))
         else:
             self.gaps.append(Found(decode.gap(entry), entry))
 

@@ -15,6 +15,7 @@ from pipeline.records import (
     Kline,
     OrderBook,
     Quote,
+    Rebuild,
     Ticker,
     Trade,
 )
@@ -88,6 +89,15 @@ def _sound_arrival(record: Quote | Ticker) -> None:
     _check(record.received, record.received)
 
 
+def _sound_rebuild(rebuild: Rebuild) -> None:
+    if rebuild.time is None or rebuild.from_time > rebuild.to_time:
+        raise DecodeError("rebuild of no time")
+    for timeframe in (*rebuild.timeframes, rebuild.quiet_from):
+        if timeframe not in WIDTHS:
+            raise DecodeError("rebuild of an unknown time frame", timeframe)
+    _check(rebuild.from_time, rebuild.received)
+
+
 def _check(time: int, received: int) -> None:
     if not (0 <= time <= LAST_SECOND * SECOND and received - OLDEST <= time <= received + NEWEST):
         raise DecodeError("time out of range", f"time {time}, received {received}")
@@ -103,4 +113,5 @@ ticker = _decoded(Ticker, _sound_arrival)
 instrument = _decoded(Instrument)
 gap = _decoded(Gap)
 coverage = _decoded(Coverage)
+rebuild = _decoded(Rebuild, _sound_rebuild)
 clock = _decoded(Clock)

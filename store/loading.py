@@ -13,7 +13,19 @@ from store.batch import Batch, Found, InstrumentKey, Validity, changed_books, la
 from store.copytext import timestamp
 from store.faults import Fault, TooManyFaults, fault_of_row, load_sound, most_faults
 from store.rows import Row, render
-from store.tables import CANDLES, COVERAGE, GAPS, INSTRUMENTS, KLINES, ORDERBOOKS, QUOTES, TICKERS, TRADES, Table
+from store.tables import (
+    CANDLES,
+    COVERAGE,
+    GAPS,
+    INSTRUMENTS,
+    KLINES,
+    ORDERBOOKS,
+    QUOTES,
+    REBUILDS,
+    TICKERS,
+    TRADES,
+    Table,
+)
 
 T = TypeVar("T", bound=Record)
 
@@ -55,6 +67,8 @@ class Loading:
         await self._load(GAPS, gaps, lines.gap_line, self._merge(GAPS, sql.MERGE_GAPS))
         coverage = lines.coverage_line(batch.partition)
         await self._load(COVERAGE, batch.coverage, coverage, self._merge(COVERAGE, sql.merge_new(COVERAGE)))
+        rebuild = lines.rebuild_line(batch.partition)
+        await self._load(REBUILDS, batch.rebuilds, rebuild, self._merge(REBUILDS, sql.merge_new(REBUILDS)))
         await self._clock()
         if len(self.letters) > self._most:
             first = self.letters[0].reason

@@ -1,4 +1,4 @@
-"""The process `store-<n>`: one loop and two connections for each partition of the enabled exchanges."""
+"""The process `store-<n>`: two loops of two connections each for each partition of the enabled exchanges."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from pipeline.streams import Keys
 from pipeline.wire import Wire
 from store.postgres import Database
 from store.progress import Progress
+from store.rebuild import rebuild_partition
 from store.stage import store_partition
 
 log = logging.getLogger(__name__)
@@ -20,15 +21,24 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
     Raises SettingsError when the database's schema is newer than this program, or was changed."""
     heartbeat = Heartbeat(name, settings.heartbeat_dir)
     progress = Progress(heartbeat)
+
+    async def open_wire() -> Wire:
+        return await Wire.open(settings.redis_address())
+
+    async def open_database() -> Database:
+        return await Database.open(settings.database_address(), name)
+
     beating = asyncio.create_task(heartbeat.run())
     try:
-        async with asyncio.TaskGroup() as loops:
+        async with asyncio.TaskGroup() as group:
             for partition in settings.all_partitions():
-                loops.create_task(
+                keys = Keys(settings.namespace, partition)
+                group.create_task(rebuild_partition(keys, open_wire, open_database, progress, stop))
+                group.create_task(
                     store_partition(
-                        Keys(settings.namespace, partition),
-                        lambda: Wire.open(settings.redis_address()),
-                        lambda: Database.open(settings.database_address(), name),
+                        keys,
+                        open_wire,
+                        open_database,
                         progress,
                         stop,
                         most_rows=settings.file.store.batch_rows,

@@ -12,17 +12,20 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from pipeline.errors import ServerAway, StepRefused
-from pipeline.records import DeadLetter, Record
+from pipeline.records import DeadLetter, Rebuild, Record
 from store import statements as sql
 from store.batch import Batch, Cursor, InstrumentKey, Moved, Partition, Validity
 from store.copytext import timestamp
 from store.loading import Loading
 from store.migrate import check_server, migrations, pending
+from store.recomputed import Bar, Key, Wanted, Window
 from store.tables import TABLES
 
 CONNECT_TIMEOUT = 5
 TIMEOUT = 60.0
 """Seconds any one call may take; a checkpoint on a slow disk is shorter."""
+COMPUTING = 600.0
+"""Seconds that computing candles may take: one of a day reads all its trades."""
 
 _CONNECTION: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT,
@@ -87,6 +90,12 @@ class Database:
             rows = await (await self._connection.execute(sql.READ_CURSORS, (namespace, list(streams)))).fetchall()
         return {stream: Cursor(entry, entries) for stream, entry, entries in rows}
 
+    async def stored(self, namespace: str, streams: Sequence[str]) -> dict[str, str]:
+        """The entry up to which each of the streams is stored."""
+        async with _call():
+            rows = await (await self._connection.execute(sql.READ_CURSORS, (namespace, list(streams)))).fetchall()
+        return {stream: entry for stream, entry, _ in rows}
+
     async def rewind(self, namespace: str, ids: Mapping[str, str]) -> None:
         """Sets streams' cursors back to these ids."""
         async with _call():
@@ -131,6 +140,25 @@ class Database:
         self._validity = loading.validity
         return Written(loading.written, loading.known, len(loading.letters), loading.skipped)
 
+    async def wanted(self, partition: str, most: int) -> tuple[list[Wanted], int]:
+        """The oldest rows of windows to compute, and how many there are."""
+        async with _call():
+            count = await (await self._connection.execute(sql.COUNT_REBUILDS, (partition,))).fetchone()
+            rows = await (await self._connection.execute(sql.REBUILDS, (partition, most))).fetchall()
+        return [Wanted((row[:3],), row[0], _rebuild(row[3:])) for row in rows], count[0] if count else 0
+
+    async def windows(self, number: int, timeframe: str, start: int, end: int) -> list[Window]:
+        """Those that open in [start, end) (ns) whose stored candle is not what the stored trades make of it."""
+        values = {"number": number, "timeframe": timeframe, "start": timestamp(start), "end": timestamp(end)}
+        async with _call(COMPUTING):
+            rows = await (await self._connection.execute(sql.WINDOWS.encode(), values)).fetchall()
+        return [_window(row) for row in rows]
+
+    async def rebuilt(self, keys: Sequence[Key]) -> None:
+        """There is nothing left to compute for these rows."""
+        async with _call():
+            await self._connection.execute(sql.DROP_REBUILDS, [list(column) for column in zip(*keys, strict=True)])
+
     async def _prepare(self) -> None:
         check_server(self._connection.info.server_version)
         async with _call():
@@ -159,11 +187,26 @@ class Database:
         await self._connection.execute(sql.ADD_INSTRUMENTS, columns)
 
 
+def _rebuild(row: Sequence[Any]) -> Rebuild:
+    names = (
+        "exchange", "market", "symbol", "instrument", "time", "received", "from_time", "to_time", "timeframes",
+        "quiet_from",
+    )  # fmt: skip
+    fields = dict(zip(names, row, strict=True))
+    return Rebuild(**fields | {"timeframes": tuple(fields["timeframes"])})
+
+
+def _window(row: Sequence[Any]) -> Window:
+    columns = len(Bar._fields)
+    there, computed, also, stored = row[1], row[2 : 2 + columns], row[2 + columns], row[3 + columns : 3 + 2 * columns]
+    return Window(row[0], Bar(*computed) if there else None, Bar(*stored) if also else None, *row[-2:])
+
+
 @contextlib.asynccontextmanager
-async def _call() -> AsyncIterator[None]:
-    """One call to the server, with a limit of time."""
+async def _call(timeout: float = TIMEOUT) -> AsyncIterator[None]:
+    """One call to the server, with a limit of time in seconds."""
     with _server_faults():
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(timeout):
             yield
 
 

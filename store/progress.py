@@ -23,6 +23,7 @@ class Progress:
         self._cursors: dict[str, str] = {}
         self._batches = 0
         self._latency: defaultdict[str, Latency] = defaultdict(Latency)
+        self._rebuilds: dict[str, int] = {}
         heartbeat.describe("", self.details)
 
     def running(self, partition: str) -> None:
@@ -68,6 +69,12 @@ class Progress:
         if last:
             self._heartbeat.last_data = max(last)
 
+    def rebuilds(self, partition: str, waiting: int | None, windows: int) -> None:
+        """So many requests to compute candles wait (None: as before), and so many windows were corrected just now."""
+        if waiting is not None:
+            self._rebuilds[partition] = waiting
+        self._heartbeat.counters["rebuilt"] += windows
+
     def details(self) -> Mapping[str, Any]:
         """As docs/architecture.md lists it; rows and latency are since the process started. The latency of the whole
         is that of trades."""
@@ -79,6 +86,7 @@ class Progress:
             "latency_ms": _percentiles(self._latency["trades"]),
             "latency_buckets": self._latency["trades"].buckets(),
             "batches": self._batches,
+            "rebuilds": {"waiting": sum(self._rebuilds.values()), "windows": self._heartbeat.counters["rebuilt"]},
             "cursors": dict(sorted(self._cursors.items())),
         }
 

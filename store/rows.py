@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from pipeline.errors import DecodeError
-from pipeline.records import Candle, Coverage, Gap, Instrument, Kline, OrderBook, Quote, Record, Ticker, Trade
+from pipeline.records import Candle, Coverage, Gap, Instrument, Kline, OrderBook, Quote, Rebuild, Record, Ticker, Trade
 from pipeline.steps import Entry
 from store.batch import Found, InstrumentKey
 from store.copytext import NULL, array, maybe_timestamp, plain_array, ranges, text, timestamp
@@ -137,6 +137,18 @@ def coverage_line(partition: str) -> Callable[[Found[Coverage], int], str]:
         words = (partition, coverage.state, coverage.cause, coverage.connection)
         frames = NULL if coverage.candles is None else array(coverage.candles.timeframes)
         return "\t".join((f"{number}\t{entry_ms}\t{entry_seq}\t{time}\t{received}", *map(text, words), frames))
+
+    return line
+
+
+def rebuild_line(partition: str) -> Callable[[Found[Rebuild], int], str]:
+    """Lines of rebuild records of one partition."""
+
+    def line(found: Found[Rebuild], number: int) -> str:
+        rebuild = found.record
+        span = (timestamp(rebuild.from_time), timestamp(rebuild.to_time), timestamp(rebuild.time or 0))
+        words = (timestamp(rebuild.received), text(partition), rebuild.quiet_from, array(rebuild.timeframes))
+        return "\t".join((str(number), *entry_id(found.entry), *span, *words))
 
     return line
 

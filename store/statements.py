@@ -1,6 +1,6 @@
 """The SQL that `store` writes with. Text only."""
 
-from store.tables import CANDLES, GAPS, KLINES, METADATA, Table
+from store.tables import BAR, CANDLES, GAPS, KLINES, METADATA, Table
 
 
 def copy(table: Table, into: str | None = None) -> str:
@@ -119,3 +119,47 @@ SET_CLOCK = """
         exchange = excluded.exchange, time = excluded.time, received = excluded.received,
         uncertainty = excluded.uncertainty, connections = excluded.connections
 """
+
+REBUILDS = """
+    SELECT r.instrument_id, r.entry_ms, r.entry_seq, i.exchange, i.market, i.symbol, i.instrument,
+           exact_nanoseconds(r.until), exact_nanoseconds(r.received), exact_nanoseconds(r.from_time),
+           exact_nanoseconds(r.to_time), r.timeframes, r.quiet_from
+    FROM rebuilds r JOIN instruments i ON i.id = r.instrument_id
+    WHERE r.partition = %s ORDER BY r.entry_ms, r.entry_seq LIMIT %s
+"""
+
+COUNT_REBUILDS = "SELECT count(*) FROM rebuilds WHERE partition = %s"
+
+DROP_REBUILDS = """
+    DELETE FROM rebuilds r USING unnest(%s::int[], %s::bigint[], %s::bigint[]) AS done (instrument_id, ms, seq)
+    WHERE r.instrument_id = done.instrument_id AND r.entry_ms = done.ms AND r.entry_seq = done.seq
+"""
+
+_COMPUTED = ", ".join(f"t.{name}" for name in BAR)
+_STORED = ", ".join(f"s.{name}" for name in BAR)
+
+WINDOWS = f"""
+    WITH stored AS MATERIALIZED (
+        SELECT c.open_time, c.close_time, c.revision, {", ".join(f"c.{name}" for name in BAR)}
+        FROM candles c
+        WHERE c.instrument_id = %(number)s AND c.timeframe = %(timeframe)s
+          AND c.open_time >= %(start)s::timestamptz AND c.open_time < %(end)s::timestamptz
+    ),
+    unknown AS MATERIALIZED (
+        SELECT CASE WHEN EXISTS (SELECT FROM stored s WHERE s.trades_count = 0)
+            THEN unknown_times(%(number)s, %(start)s::timestamptz, %(end)s::timestamptz) ELSE '{{}}' END AS times
+    )
+    SELECT exact_nanoseconds(coalesce(t.open_time, s.open_time)), t.open_time IS NOT NULL, {_COMPUTED},
+           s.open_time IS NOT NULL, {_STORED}, s.revision,
+           (
+               SELECT coalesce(sum(upper(r.span) - lower(r.span)), 0)::bigint
+               FROM unnest(u.times * int8multirange(
+                   int8range(exact_nanoseconds(s.open_time), exact_nanoseconds(s.close_time))
+               )) AS r (span)
+           )
+    FROM candles_of_trades(%(number)s, %(timeframe)s, %(start)s::timestamptz, %(end)s::timestamptz) t
+    FULL JOIN stored s ON s.open_time = t.open_time CROSS JOIN unknown u
+    WHERE ROW({_COMPUTED}) IS DISTINCT FROM ROW({_STORED})
+    ORDER BY 1
+"""
+"""Windows whose stored candle is not what their trades make of it."""

@@ -30,6 +30,12 @@ CANDLES = Table(
     ("instrument_id", "timeframe", "open_time"),
 )  # fmt: skip
 
+BAR = (
+    "open", "high", "low", "close", "volume", "quote_volume", "buy_volume", "buy_quote_volume", "contracts",
+    "trades_count", "first_id", "last_id", "quality", "missing",
+)  # fmt: skip
+"""What a candle says of its window; the function candles_of_trades has the same columns."""
+
 KLINES = Table(
     "klines",
     (
@@ -85,6 +91,15 @@ COVERAGE = Table(
     ("instrument_id", "entry_ms", "entry_seq"),
 )  # fmt: skip
 
+REBUILDS = Table(
+    "rebuilds",
+    (
+        "instrument_id", "entry_ms", "entry_seq", "from_time", "to_time", "until", "received", "partition",
+        "quiet_from", "timeframes",
+    ),
+    ("instrument_id", "entry_ms", "entry_seq"),
+)  # fmt: skip
+
 METADATA = (
     "symbol", "market", "base", "quote", "settle", "contract", "contract_value", "contract_currency", "tick_size",
     "lot_size", "min_size", "expiry", "strike", "option", "status", "listed",
@@ -92,7 +107,7 @@ METADATA = (
 
 INSTRUMENTS = Table("instrument_history", ("instrument_id", "valid_from", *METADATA), ("instrument_id", "valid_from"))
 
-TABLES = (TRADES, CANDLES, KLINES, ORDERBOOKS, QUOTES, TICKERS, GAPS, COVERAGE, INSTRUMENTS)
+TABLES = (TRADES, CANDLES, KLINES, ORDERBOOKS, QUOTES, TICKERS, GAPS, COVERAGE, REBUILDS, INSTRUMENTS)
 
 DAILY = ("trades", "orderbooks", "quotes", "tickers", "candles_seconds", "klines_seconds")
 """Parents of partitions of a UTC day."""

@@ -9,7 +9,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.booleans()
 
 
 @given(SPANS, st.integers(0, 80), st.integers(1, 30))
-def test_missing_waits_and_borders_are_those_of_the_times(
+def test_what_is_missing_waits_or_is_touched_are_the_times(
     spans: list[tuple[int, int, bool]], start: int, width: int
 ) -> None:
     unknown, end = Unknown(), start + width
@@ -17,11 +17,10 @@ def test_missing_waits_and_borders_are_those_of_the_times(
         unknown.add(Range(0, number * 10, number * 10 + 5, low, low + length, 1 if pending else None))
     confirmed = {time for low, length, pending in spans if not pending for time in range(low, low + length + 1)}
     waiting = {time for low, length, pending in spans if pending for time in range(low, low + length + 1)}
-    borders = {time for low, length, _ in spans for time in (low, low + length)}
     window = set(range(start, end))
     assert unknown.missing(start, end) == len(confirmed & window)
     assert unknown.waits(start, end) == bool(waiting & window)
-    assert unknown.straddled(start, end) == bool(borders & window)
+    assert unknown.touched(start, end) == bool((confirmed | waiting) & window)
     assert unknown.pending == any(pending for *_, pending in spans)
 
 
@@ -31,7 +30,8 @@ def test_numbers_that_come_in_any_order_narrow_the_time(order: list[int], count:
     unknown = Unknown()
     unknown.add(Range(0, 10, 19, 90, 200, None))
     for number in order[:count]:
-        assert unknown.fill(0, number, number, number * 10) is not None
+        filled = unknown.fill(0, number, number, number * 10)
+        assert filled is not None
         assert unknown.fill(0, number, number, number * 10) is None
     left = {number for found in unknown.ranges for number in range(found.first, found.last + 1)}
     assert left == set(order[count:])
@@ -63,7 +63,7 @@ def test_lost_time_stays_until_it_is_forgotten() -> None:
 def test_a_time_that_goes_back_is_a_span_all_the_same() -> None:
     unknown = Unknown()
     assert unknown.add(Range(0, 1, 2, 200, 90, None)) == (90, 200)
-    assert unknown.fill(0, 1, 1, 500) == (90, 200)
+    assert unknown.fill(0, 1, 1, 500) == ((90, 200), (90, 200))
     assert unknown.missing(0, 1_000) == 1, "a time outside the neighbours' is taken as the nearer one"
 
 
