@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from ingest.buffer import BURST_BYTES, Buffer
 from ingest.clock import monotonic_ns
-from ingest.events import within
+from ingest.spilling import Spilling
 from ingest.spool import Spool
 from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
@@ -69,13 +69,8 @@ class Writer:
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self.spool = spool
-        self._settled = asyncio.Event()
-        """Set unless entries are on their way to disk."""
-        self._settled.set()
+        self._spilling = Spilling(self._buffer, spool, heartbeat, timing, monotonic) if spool else None
         self._ended = asyncio.Event()
-        self._full = False
-        self._safe = (0, 0)
-        """Monotonic time, and the bytes taken by then, all of which are confirmed or on disk since."""
         self._writer: int | None = None
         self._session = 0
         self._token = b""
@@ -106,23 +101,22 @@ class Writer:
     async def run(self) -> None:
         """Writes until cancelled; then what is left goes to disk. Raises Superseded, or ContractBroken where the stream
         is not ours."""
-        with contextlib.suppress(SegmentsInUse):
-            await self._open_spool()
-        self._safe = (self._monotonic(), self._taken)
-        tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._spill_forever())]
+        spilling = self._spilling
+        if spilling is not None:
+            with contextlib.suppress(SegmentsInUse):
+                await spilling.spool.open()
+        tasks = [asyncio.create_task(self._write_forever())]
+        tasks += [asyncio.create_task(spilling.run(self._ended))] if spilling else []
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             tasks[0].cancel()
-            # What is on its way to disk arrives there.
             self._ended.set()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self.spool is not None:
-                # For the next process.
-                await self._spill(self.spool)
-                await self.spool.close()
+            if spilling is not None:
+                await spilling.close()
 
     async def flush(self) -> bool:
         """Waits, with a bound, until everything is written; whether it is."""
@@ -143,10 +137,6 @@ class Writer:
         """Whether frames on disk are still to be written, before any new one."""
         return self.spool is not None and self.spool.unread
 
-    @property
-    def _taken(self) -> int:
-        return self._buffer.safe_bytes + self._buffer.waiting_bytes
-
     async def _write_forever(self) -> None:
         failures = 0
         while True:
@@ -154,7 +144,8 @@ class Writer:
             try:
                 wire = await self._open_ready()
                 await self._take(wire)
-                await self._find_spool()
+                if self._spilling is not None:
+                    await self._spilling.find()
                 failures, self.away, self._overflowing = 0, False, False
                 await self._write(wire)
             except (ServerAway, StepRefused) as error:
@@ -166,57 +157,6 @@ class Writer:
                     await wire.close()
             ceiling = self._timing.redis_pause >> max(0, 5 - failures)
             await asyncio.sleep(self._random() * ceiling / SECOND)
-
-    async def _open_spool(self) -> None:
-        if self.spool is not None:
-            await self.spool.open()
-
-    async def _find_spool(self) -> None:
-        """What is on disk goes first; whoever holds it has lost the lease to us, puts there what it has, and ends."""
-        told = False
-        while True:
-            try:
-                return await self._open_spool()
-            except SegmentsInUse as error:
-                if not told:
-                    self._heartbeat.error(str(error))
-                told = True
-            await asyncio.sleep(self._timing.redis_pause / SECOND)
-
-    async def _spill_forever(self) -> None:
-        """Looks each tick whether frames wait too long, or too many; returns once `run` ends."""
-        while not self._ended.is_set():
-            if self.spool is not None:
-                if self._late():
-                    await self._spill(self.spool)
-                if (position := self._buffer.take_droppable()) is not None:
-                    await self.spool.drop(position)
-            await within(self._timing.spool_tick, self._ended)
-
-    def _late(self) -> bool:
-        """Whether what waits in memory should go to disk. Before the stream was first seen it has no numbers."""
-        now, taken = self._monotonic(), self._taken
-        if self._buffer.safe_bytes >= self._safe[1]:
-            self._safe = (now, taken)
-        late = now - self._safe[0] > self._timing.spool_after
-        waiting = self._buffer.waiting_bytes
-        return self._buffer.numbering and waiting > 0 and (self._full or late or waiting > self._timing.spool_over)
-
-    async def _spill(self, spool: Spool) -> None:
-        """Puts what waits in memory on disk, as far as there is room."""
-        while not self._settled.is_set():
-            await self._settled.wait()
-        if not self._buffer.numbering or not spool.usable or not (entries := self._buffer.spill()):
-            return
-        self._settled.clear()
-        count, doubt, before = 0, True, spool.dropped
-        try:
-            count, doubt = await spool.append(entries, self._buffer.newest)
-        finally:
-            lost = self._buffer.spilled(count, doubt=doubt) + spool.dropped - before
-            self._settled.set()
-            self._heartbeat.counters["dropped"] += lost
-            self._heartbeat.counters["spooled"] += count
 
     def _tell(self, error: Exception, failures: int) -> None:
         """The first failure of an outage is an error; the repeated ones would only fill the log."""
@@ -261,33 +201,28 @@ class Writer:
                 self._emptied.set()
                 self._filled.clear()
                 await self._filled.wait()
-            if self._buffer.waiting_bytes < BURST_BYTES and not (self.spool and self.spool.unread):
+            if self._buffer.waiting_bytes < BURST_BYTES and not self._disk_first:
                 # A few ms for more: one wake-up of all who read then serves many frames.
                 await asyncio.sleep(self._timing.linger / SECOND)
             if self._monotonic() - self._weighed >= SECOND:
                 await self._wait_for_room(wire)
-            if entries := await self._next():
+            if entries := await self._spilling.burst() if self._spilling else self._buffer.burst():
                 await self._commit(wire, entries)
-
-    async def _next(self) -> list[RawEntry]:
-        """The next burst: what was sent and not confirmed, else from disk, else new; it may be empty."""
-        if self.spool is None:
-            return self._buffer.burst()
-        if not self._buffer.sending:
-            await self._settled.wait()
-            if self.spool.unread:
-                self._buffer.load(await self.spool.read(), self._monotonic())
-        return self._buffer.burst(fresh=not self.spool.unread)
 
     async def _wait_for_room(self, wire: Wire) -> None:
         """Returns once Redis has memory to spare for us; until then frames wait in the buffer."""
         while (share := await memory_share(wire)) > MOST_MEMORY:
             if not self.away:
                 self._heartbeat.error(f"{self.keys.raw}: Redis is {share:.0%} full: frames wait for room")
-            self.away = self._full = True
+            self.away = True
+            self._press(True)
             await asyncio.sleep(self._timing.redis_pause / SECOND)
-        self.away = self._full = False
-        self._weighed = self._monotonic()
+        self.away, self._weighed = False, self._monotonic()
+        self._press(False)
+
+    def _press(self, urgent: bool) -> None:
+        if self._spilling is not None:
+            self._spilling.urgent = urgent
 
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
         lease = self.keys.lease("ingest")

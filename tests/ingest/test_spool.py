@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ingest.buffer import Buffer, Place, Spooled
 from ingest.spool import Spool
+from ingest.timing import MILLISECOND
 from ingest.writer import Superseded
 from pipeline.frames import MOST_FRAMES, Frame, RawEntry
 from pipeline.segments import Position, Segments
@@ -299,10 +300,9 @@ class Spooling(Fixture):
     """A writer with a spool."""
 
     def __init__(self, url: str, folder: Path, started: int = STARTED, most_bytes: int = BIG, **bounds: int) -> None:
-        super().__init__(url, folder, started)
-        self.spool = Spool(folder / "spool", most_bytes, self.heartbeat.error)
-        self.writer.spool = self.spool
-        self.writer._timing = msgspec.structs.replace(SPOOLING, **bounds)
+        super().__init__(url, folder, started, msgspec.structs.replace(SPOOLING, **bounds), most_bytes)
+        assert self.writer.spool is not None
+        self.spool = self.writer.spool
 
     async def spooled(self) -> None:
         """Returns when all that was given is on disk."""
@@ -369,8 +369,7 @@ async def test_frames_that_come_while_the_disk_is_read_come_after(redis_server: 
 async def test_what_was_drained_leaves_the_disk_when_redis_surely_has_it(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    fixture = Spooling(redis_server.url, tmp_path)
-    fixture.writer._buffer._keep = 200_000_000
+    fixture = Spooling(redis_server.url, tmp_path, keep=200 * MILLISECOND)
     async with fixture.running():
         await fixture.seen()
         await asyncio.to_thread(redis_server.kill)
@@ -403,7 +402,7 @@ async def test_a_redis_over_the_mark_gets_its_frames_when_it_has_room(
 
             async def full() -> bool:
                 fixture.append(1)
-                return fixture.writer._full
+                return fixture.writer.away
 
             await eventually(full)
             length = await client.xlen(KEYS.raw)

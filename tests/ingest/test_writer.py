@@ -11,6 +11,8 @@ import msgspec
 import pytest
 import redis.asyncio
 
+from ingest.spool import Spool
+from ingest.timing import Timing
 from ingest.writer import Superseded, Writer
 from pipeline.errors import ContractBroken, StepRefused
 from pipeline.frames import Frame, RawEntry
@@ -31,12 +33,18 @@ Proxy = Callable[[int], TcpProxy]
 class Fixture:
     """A writer to `url` and the frames it was given."""
 
-    def __init__(self, url: str, folder: Path, started: int = STARTED, buffer: int = HASTY.buffer) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        started: int = STARTED,
+        timing: Timing = HASTY,
+        spool_bytes: int | None = None,
+    ) -> None:
         self.heartbeat = Heartbeat("ingest-okx", folder)
         self.url = url
-        self.writer = Writer(
-            KEYS, self._open_ready, self.heartbeat, started, msgspec.structs.replace(HASTY, buffer=buffer)
-        )
+        spool = None if spool_bytes is None else Spool(folder / "spool", spool_bytes, self.heartbeat.error)
+        self.writer = Writer(KEYS, self._open_ready, self.heartbeat, started, timing, spool=spool)
         self.given = 0
 
     def append(self, count: int = FRAMES_A_ROUND) -> None:
@@ -226,7 +234,9 @@ async def test_what_redis_confirmed_and_then_lost_is_written_again(
 async def test_a_full_buffer_drops_the_oldest_counts_them_and_leaves_a_number_out(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    async with Fixture(redis_server.url, tmp_path, buffer=200_000).running() as fixture:
+    async with Fixture(
+        redis_server.url, tmp_path, timing=msgspec.structs.replace(HASTY, buffer=200_000)
+    ).running() as fixture:
         fixture.append()
         await fixture.written()
         await asyncio.to_thread(redis_server.kill)
@@ -329,8 +339,7 @@ async def test_a_key_that_is_not_ours_stops_the_writer(
 
 
 async def test_flush_has_a_bound_while_redis_is_away(tmp_path: Path) -> None:
-    fixture = Fixture("redis://127.0.0.1:1/0", tmp_path)
-    fixture.writer._timing = msgspec.structs.replace(HASTY, flush=100_000_000)
+    fixture = Fixture("redis://127.0.0.1:1/0", tmp_path, timing=msgspec.structs.replace(HASTY, flush=100_000_000))
     async with fixture.running():
         fixture.append()
         assert not await fixture.writer.flush()
