@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pipeline.demands import demands
+from pipeline.demands import Demand, demands
 from pipeline.facts import Process, Snapshot
 from pipeline.liveness import START_GRACE, beats
 from pipeline.rules import Reason
@@ -72,7 +72,11 @@ def _patterns(exchange: str, ingest: Process, now: int) -> Iterator[Reason]:
 
 def _wanted(exchange: str, snapshot: Snapshot) -> Iterator[Reason]:
     for demand in demands(snapshot, exchange):
-        if snapshot.at - demand.since > WANT_GRACE:
+        if demand.trades is not None:
+            # That trades are missing is told of their instrument; a large gap rightly takes hours.
+            if demand.trades.late:
+                yield _late(exchange, demand)
+        elif snapshot.at - demand.since > WANT_GRACE:
             state = f", {demand.state}" if demand.state else ", not asked for"
             answer = f": {demand.answer}" if demand.answer else ""
             yield Reason(
@@ -82,6 +86,16 @@ def _wanted(exchange: str, snapshot: Snapshot) -> Iterator[Reason]:
                 process=f"ingest-{exchange}",
                 since=demand.since,
             )
+
+
+def _late(exchange: str, demand: Demand) -> Reason:
+    return Reason(
+        code="want_old",
+        subject=f"{exchange} {demand.symbol}",
+        text="the exchange forgets trades before they can all be fetched",
+        process=f"ingest-{exchange}",
+        since=demand.since,
+    )
 
 
 def _silent(row: Subscription, ingest: Process | None, now: int, limit: float) -> bool:

@@ -9,9 +9,27 @@ from pipeline.facts import Snapshot
 from pipeline.seen import Seen, details, reports_of
 
 
+class Fetching(msgspec.Struct, frozen=True, kw_only=True):
+    """A want of trades: the numbers wanted, printed between two times (ns), and how far ingest has come. `done` of
+    `wanted` numbers are covered by `pages`, at `rate` a second over the last 30 s, for `left` seconds yet; null where
+    ingest does not say. `late`: the exchange forgets them at `deadline` (ns), before that."""
+
+    first: int | None
+    last: int | None
+    from_time: int | None
+    to_time: int | None
+    done: int | None
+    wanted: int | None
+    pages: int | None
+    rate: float | None
+    left: float | None
+    deadline: int | None
+    late: bool
+
+
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What normalize wants of ingest now, and what ingest has made of it (`state`: queued, asked …; null where ingest
-    does not know it yet). `since` in ns."""
+    does not know it yet). `since` in ns. `trades` is null of order books."""
 
     exchange: str
     key: str
@@ -22,6 +40,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     state: str | None
     answer: str | None
+    trades: Fetching | None = None
 
 
 def demands(snapshot: Snapshot, exchange: str) -> list[Demand]:
@@ -40,11 +59,18 @@ def demands(snapshot: Snapshot, exchange: str) -> list[Demand]:
             reason=want["reason"],
             state=request.get("state"),
             answer=request.get("reason"),
+            trades=_fetching(want, request) if want["what"] == "trades" else None,
         )
         for key, want in seen.wants.items()
         for request in (_request(requests.get(key), want["number"]),)
     ]
     return sorted(found, key=lambda want: (want.since, want.key))
+
+
+def _fetching(want: Mapping[str, Any], request: Mapping[str, Any]) -> Fetching:
+    numbers = {field: want.get(field) for field in ("first", "last", "from_time", "to_time")}
+    progress = {field: request.get(field) for field in ("done", "wanted", "pages", "rate", "left", "deadline")}
+    return Fetching(**numbers, **progress, late=bool(request.get("late")))
 
 
 def _request(request: Mapping[str, Any] | None, number: int) -> Mapping[str, Any]:

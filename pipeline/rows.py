@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.demands import Demand
+from pipeline.demands import Demand, Fetching
 from pipeline.subscriptions import Book, Subscription
 from pipeline.text import iso, seconds
 
@@ -31,6 +31,8 @@ def subscription_row(row: Subscription, now: int) -> Document:
         "reordered": row.reordered if of_trades else None,
         "open_gaps": row.open_gaps if of_trades else None,
         "missing": row.missing if of_trades else None,
+        "wanted": row.wanted if of_trades else None,
+        "unrecoverable": row.unrecoverable if of_trades else None,
         "complete_since": iso(row.complete_since),
         "book": None if row.book is None else _book(row.book, now),
     }
@@ -65,6 +67,23 @@ def demand_row(demand: Demand, now: int) -> Document:
         "reason": demand.reason,
         "state": demand.state,
         "answer": demand.answer,
+        "trades": None if demand.trades is None else _fetching(demand.trades),
+    }
+
+
+def _fetching(trades: Fetching) -> Document:
+    return {
+        "first": trades.first,
+        "last": trades.last,
+        "from_time": iso(trades.from_time),
+        "to_time": iso(trades.to_time),
+        "done": trades.done,
+        "wanted": trades.wanted,
+        "pages": trades.pages,
+        "rate": trades.rate,
+        "seconds_left": trades.left,
+        "forgotten_at": iso(trades.deadline),
+        "late": trades.late,
     }
 
 

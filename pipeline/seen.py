@@ -80,7 +80,8 @@ class Seen:
 
     def invalid_since(self, instrument: str, row: Mapping[str, Any]) -> int | None:
         """When the book became invalid: when its snapshot was first wanted, else when it last heard anything."""
-        wanted = [want["since"] for want in self.wants.values() if want["instrument"] == instrument]
+        books = [want for want in self.wants.values() if want["what"] != "trades"]
+        wanted = [want["since"] for want in books if want["instrument"] == instrument]
         return row.get("since") or min(wanted, default=None) or row.get("last_message") or self._started
 
 

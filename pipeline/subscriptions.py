@@ -40,7 +40,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """`state`: missing (ingest does not know it), requested, subscribed, refused or unsubscribed. `complete_since`
-    is when the present unbroken run of trade numbers began. `records` are those that passed (trades, quotes …; null
+    is when the present unbroken run of trade numbers began; `wanted` are the gaps that are being fetched,
+    `unrecoverable` the numbers that will never come. `records` are those that passed (trades, quotes …; null
     for books). Times in ns UTC."""
 
     exchange: str
@@ -60,6 +61,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     reordered: int = 0
     open_gaps: int = 0
     missing: int = 0
+    wanted: int = 0
+    unrecoverable: int = 0
     complete_since: int | None = None
     book: Book | None = None
 
@@ -165,6 +168,8 @@ def _of_trades(row: Subscription, facts: Mapping[str, Any], snapshot: Snapshot) 
         reordered=facts.get("reordered", 0),
         open_gaps=max(facts.get("open_gaps", 0), ledger),
         missing=facts.get("missing", 0),
+        wanted=facts.get("wanted", 0),
+        unrecoverable=facts.get("unrecoverable", 0),
         complete_since=facts.get("since"),
     )
 

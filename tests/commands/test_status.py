@@ -358,13 +358,20 @@ def collect_all_kinds(instance: Instance) -> None:
         asking |= of_kind("BTC-USDT", kind, channel)
     key, since = f"resync BTC-USDT {CONNECTION}", now - 30 * SECOND
     want = {"what": "resync", "instrument": "BTC-USDT", "number": 3, "since": since, "reason": "gap"}
+    gap = "trades ETH-USDT 0 101"
+    missed = {"what": "trades", "instrument": "ETH-USDT", "number": 1, "since": since + SECOND, "reason": "gap"}
+    missed |= {"first": 101, "last": 800, "from_time": now - 60 * SECOND, "to_time": now - 50 * SECOND}
     instance.report(
         "ingest-okx",
         details=details_of("ingest-okx", now)
         | {
             "subscriptions": asking,
             "patterns": {"*-USDT": 1},
-            "requests": {key: {"number": 3, "state": "asked", "reason": None}},
+            "requests": {
+                key: {"number": 3, "state": "asked", "reason": None},
+                gap: {"number": 1, "state": "asked", "reason": None, "done": 300, "wanted": 700, "pages": 3}
+                | {"rate": 100.0, "left": 4.0, "deadline": now + 3_600 * SECOND, "late": True},
+            },
             "budgets": {"weight": {"used": 120, "limit": 6000, "period": 60 * SECOND, "held": 2 * SECOND}},
         },
     )
@@ -372,7 +379,7 @@ def collect_all_kinds(instance: Instance) -> None:
         "subscriptions": {pair: seen(pair, now) for pair in ("BTC-USDT", "ETH-USDT")},
         "books": {"BTC-USDT": book("BTC-USDT", now, valid=False, reason="gap", resyncs=2, invalid=2)},
         "latest": {kind: {"BTC-USDT": told("BTC-USDT", now)} for kind in ("quote", "ticker", "kline")},
-        "wants": {key: want},
+        "wants": {key: want, gap: missed},
     }
     instance.report("normalize-okx", details={"partitions": {"okx": partition}})
 
@@ -391,20 +398,22 @@ def test_each_kind_has_a_row_and_what_is_wanted_is_shown(well: Instance, client:
         r"^ETH-USDT +trade ",
         r"^pattern +\*-USDT matches 1 instruments$",
         r"^wanted +resync BTC-USDT because of gap, for 30s: asked$",
+        r"^wanted +trades ETH-USDT 101-800 because of gap, for 29s: asked, 300 of 700\n? +numbers, 4.0s left, the",
         r"^allowances +weight 120 of 6000 in 1m, nothing goes for 2.0s$",
     ):
         assert re.search(shown, result.stdout, re.MULTILINE), shown
     assert max(map(len, result.stdout.splitlines())) <= 80
     whole = document(well)
-    assert codes(whole) == {"book_invalid"}
+    assert codes(whole) == {"book_invalid", "want_old"}
     rows = {(row["symbol"], row["kind"]): row for row in whole["exchanges"]["okx"]["subscriptions"]}
     book_row = rows["BTC-USDT", "orderbook"]
     assert (book_row["book"]["valid"], book_row["book"]["resyncs"], book_row["rate"]) == (False, 2, 1.0)
     assert book_row["book"]["time_invalid"] >= 30
     assert book_row["trades"] is None
     assert rows["BTC-USDT", "quote"]["records"] == 900
-    (want,) = whole["exchanges"]["okx"]["wants"]
-    assert (want["what"], want["number"], want["state"]) == ("resync", 3, "asked")
+    want, missed = whole["exchanges"]["okx"]["wants"]
+    assert (want["what"], want["number"], want["state"], want["trades"]) == ("resync", 3, "asked", None)
+    assert (missed["trades"]["done"], missed["trades"]["seconds_left"], missed["trades"]["late"]) == (300, 4.0, True)
     assert whole["exchanges"]["okx"]["patterns"] == {"*-USDT": 1}
     assert whole["exchanges"]["okx"]["budgets"]["weight"] == {"used": 120, "limit": 6000, "period": 60.0, "held": 2.0}
 

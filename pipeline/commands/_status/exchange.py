@@ -49,14 +49,30 @@ def under_way(exchange: Document) -> Lines:
     for want in wants[:MOST_WANTS]:
         state = want["state"] or "not asked for yet"
         answer = f" ({want['answer']})" if want["answer"] else ""
-        what = (
-            f"{want['what']} {want['symbol']} because of {want['reason']}, for {length(want['age'])}: {state}{answer}"
-        )
-        lines += text.paragraph("wanted", what)
+        what = f"{want['what']} {want['symbol']} {_numbers(want)}because of {want['reason']}, for {length(want['age'])}"
+        lines += text.paragraph("wanted", f"{what}: {state}{answer}{_progress(want)}")
     if len(wants) > MOST_WANTS:
         lines += text.paragraph("wanted", f"{len(wants) - MOST_WANTS} more")
     used = [f"{name} {_budget(row)}" for name, row in exchange["budgets"].items() if row["used"] or row["held"]]
     return lines + (text.paragraph("allowances", "; ".join(used)) if used else [])
+
+
+def _numbers(want: Document) -> str:
+    trades = want["trades"]
+    return f"{trades['first']}-{trades['last']} " if trades else ""
+
+
+def _progress(want: Document) -> str:
+    """How far fetching trades has come."""
+    trades = want["trades"]
+    if not trades or not trades["wanted"]:
+        return ""
+    parts = [f", {trades['done'] or 0} of {trades['wanted']} numbers"]
+    if trades["seconds_left"] is not None:
+        parts.append(f"{length(trades['seconds_left'])} left")
+    if trades["late"]:
+        parts.append("the exchange forgets them before that")
+    return ", ".join(parts)
 
 
 def length(span: float | None) -> str:
