@@ -41,7 +41,9 @@ RULES: dict[str, Rule] = {
     "not_subscribed": Rule("degraded", "degraded", "a pair of the settings is not subscribed 30 s after the start"),
     "no_match": Rule("degraded", "degraded", "a pattern of the settings matches no instrument that is traded"),
     "book_invalid": Rule("degraded", "degraded", "an order book is not valid for over 10 s"),
-    "want_old": Rule("degraded", "degraded", "a book is wanted for over 60 s, or trades are forgotten before they can be fetched"),
+    "want_old": Rule(
+        "degraded", "degraded", "a book is wanted for over 60 s, or trades are forgotten before they can be fetched"
+    ),
     "open_gaps": Rule("degraded", "degraded", "trades known by number to be missing"),
     "clock_skew": Rule("degraded", "degraded", "this host's clock is over 500 ms from the exchange's"),
     "dead_letters": Rule("degraded", "degraded", "frames in the last hour that could not be decoded"),
