@@ -17,7 +17,7 @@ from pipeline.errors import ServerAway
 
 SPACING = 0.3
 """Seconds between two faults: after a long recovery many are due at once."""
-PATIENCE = 90.0
+PATIENCE = 60.0
 """Seconds a fault that must be alone waits for the product to recover; and any fault for its target, at the end."""
 POLL = 0.05
 

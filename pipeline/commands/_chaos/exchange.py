@@ -6,8 +6,6 @@ from pipeline.commands._chaos.fault import Fault
 from pipeline.commands._demo.market import Market
 
 NOT_THE_SIMULATORS = frozenset({"pick", "wait", "life", "ahead", "behind"})
-SETTLES = 4.0
-"""Seconds in which a new numbering is recognised and told before anything else happens."""
 BEFORE, AFTER = 3, 5
 """Orders printed around a relisting: old numbers with an end, and enough new ones to prove that they are."""
 
@@ -145,26 +143,32 @@ class Skew(Simulated):
 
 class Relisting(Simulated):
     """The exchange begins an instrument's numbers anew, once Postgres has what was printed under the old ones until
-    then: so they are known to come through."""
+    then: so they are known to come through. It is over when Postgres has some of the new ones."""
 
     def begin(self) -> bool:
         self._relisted: float | None = None
-        self._market.print_orders(self._instrument, BEFORE)
-        told = self._market.state()["per_instrument"][self._instrument]
-        self._last = int(told["epoch"]), int(told["next"]) - 1
+        self._print(BEFORE)
         return True
 
     def over(self, elapsed: float) -> bool:
-        if self._relisted is None and self._stored():
-            self._relisted = elapsed
-            super().begin()
-            self._market.print_orders(self._instrument, AFTER)
-        if self._relisted is None and elapsed >= LONGEST:
-            self.failed = "what it printed did not come through"
-        return self.failed is not None or (self._relisted is not None and elapsed >= self._relisted + SETTLES)
+        if not self._stored():
+            if elapsed >= LONGEST + (self._relisted or 0.0):
+                self.failed = "what it printed did not come through"
+            return self.failed is not None
+        if self._relisted is not None:
+            return True
+        self._relisted = elapsed
+        super().begin()
+        self._print(AFTER)
+        return False
+
+    def _print(self, orders: int) -> None:
+        self._market.print_orders(self._instrument, orders)
+        told = self._market.state()["per_instrument"][self._instrument]
+        self._newest = int(told["epoch"]), int(told["next"]) - 1
 
     def _stored(self) -> bool:
-        wanted = (self.planned.target, self._instrument, *self._last)
+        wanted = (self.planned.target, self._instrument, *self._newest)
         with self.scene.postgres() as connection:
             return connection.execute(_STORED, wanted).fetchone() is not None
 

@@ -21,11 +21,8 @@ from pipeline.probes import postgres as postgres_probe
 from pipeline.probes import redis as redis_probe
 from pipeline.reports import read_all
 from pipeline.settings import Settings
-from pipeline.streams import Keys
 from pipeline.supervisor import Supervisor
 
-BEHIND = 2.0
-"""Seconds that normalize may lag behind the raw stream when all is well."""
 _OPEN = "SELECT count(*) FROM trade_gaps WHERE state <> 'closed'"
 
 
@@ -94,8 +91,8 @@ class Scene:
             raise ServerAway(f"postgres: {postgres_probe.short(error)}") from error
 
     def recovered(self) -> bool:
-        """Whether every process works, everything is subscribed, nothing lags and, where gaps are repaired, none is
-        open. Raises ServerAway."""
+        """Whether every process works, everything is subscribed and, where gaps are repaired, none is open. Raises
+        ServerAway."""
         programs, reports = self.supervisor.programs(), read_all(self.settings.heartbeat_dir)
         for name in self.settings.processes():
             if name not in programs or programs[name].state != "RUNNING":
@@ -108,22 +105,13 @@ class Scene:
             rows = (report.details.get("subscriptions") or {}) if report is not None else {}
             if any(row["state"] != "subscribed" for row in rows.values()):
                 return False
-        return self._caught_up() and (self._gaps_stay or self.open_gaps() == 0)
+        return self._gaps_stay or self.open_gaps() == 0
 
     def open_gaps(self) -> int:
         """Open gaps in the ledger. Raises ServerAway."""
         with self.postgres() as connection:
             row = connection.execute(_OPEN).fetchone()
         return int(str(row[0])) if row else 0
-
-    def _caught_up(self) -> bool:
-        with self.redis() as client:
-            for partition in self.settings.all_partitions():
-                keys = Keys(self.settings.namespace, partition)
-                cursor = redis_probe.call(client, "HGET", keys.state("normalize"), "cursor") or b"0"
-                if time.time() - int(cursor.split(b"-")[0]) / 1_000 > BEHIND:
-                    return False
-        return True
 
     def retire(self, proxy: Proxy, after: float) -> None:
         """Closes the proxy in so many seconds: what it holds is passed on first."""
