@@ -117,5 +117,5 @@ class Repair:
             "rate": None if rate is None else round(rate, 1),
             "left": None if left is None else round(left, 1),
             "deadline": self.deadline,
-            "late": self.late,
+            "late": self.late and self.history is not None,
         }

@@ -1,8 +1,9 @@
 """Fetches the trades that normalize wants of an exchange, page by page within its allowances; tells the end of each.
 
-At most `LANES` pages are asked for at a time, one of each want. Turns go alternately to the want whose trades the
-exchange forgets first (the oldest, where it forgets none) and to the one with the fewest numbers left: what is urgent
-has half of the allowance at least, and what is small never waits for what is huge. Never judges a page.
+At most `LANES` pages are on their way at a time, one of each want. Whenever the allowance has a place, the turn goes
+alternately to the want whose trades the exchange forgets first (the oldest, where it forgets none) and to the one with
+the fewest numbers left: what is urgent has half of all pages, what is small never waits for what is huge. Never judges
+a page.
 """
 
 import asyncio
@@ -74,12 +75,13 @@ class Repairs:
         """All trades that are wanted now of the partition of `context`. What shrank under the same number goes on; a
         page on its way is written all the same."""
         for key, repair in list(self._repairs.items()):
-            want = wanted.get(key)
-            if repair.context is context and (want is None or want.number != repair.want.number):
+            if repair.context is context and key not in wanted:
                 del self._repairs[key]
         for key, want in wanted.items():
-            if key not in self._repairs:
-                self._begin(context, key, want)
+            before = self._repairs.get(key)
+            if before is None or before.want.number != want.number:
+                # What was said is not said again.
+                self._begin(context, key, want, late=before is not None and before.late)
         self._look(self._clock.monotonic())
         self._stirred.set()
 
@@ -91,14 +93,16 @@ class Repairs:
             key: repair.row(now, left.get(key)) for key, repair in self._repairs.items() if repair.context is context
         }
 
-    def _begin(self, context: Context, key: str, want: Want) -> None:
+    def _begin(self, context: Context, key: str, want: Want, late: bool) -> None:
         if want.first is None or want.last is None or want.first > want.last:
+            context.report(f"{key}: a want of trades that names none")
             return
         horizon = self._feed.horizon
         deadline = None if horizon is None or want.from_time is None else want.from_time + horizon
         now = self._clock.now()
         backoff = Backoff(self._timing.rest_retry, self._timing.most_delay, self._random)
         repair = Repair(key, want, context, self._feed.history(want, now), deadline, backoff)
+        repair.late = late
         self._repairs[key] = repair
         age = 0 if want.to_time is None else now - want.to_time
         days = self._settings.days
@@ -125,18 +129,31 @@ class Repairs:
             now = self._clock.monotonic()
             if now - self._looked >= LOOK:
                 self._look(now)
-            if (repair := self._choose(now)) is not None:
-                return repair
+            places: dict[Request, int] = {}
+            waits = {each: self._wait(each, places, now) for each in self._open() if not each.busy}
+            if ready := [each for each, wait in waits.items() if wait <= 0]:
+                self._small = not self._small
+                return min(ready, key=lambda each: (each.left if self._small else 0, each.urgency))
             self._stirred.clear()
-            soonest = min((repair.due for repair in self._open() if repair.due > now), default=now + LOOK)
-            await within(min(soonest - now, LOOK), self._stirred)
+            await within(min(waits.values(), default=LOOK), self._stirred)
 
-    def _choose(self, now: int) -> Repair | None:
-        ready = [each for each in self._open() if not each.busy and each.due <= now and each.context.room()]
-        if not ready:
-            return None
-        self._small = not self._small
-        return min(ready, key=lambda each: (each.left if self._small else 0, each.urgency))
+    def _wait(self, repair: Repair, places: dict[Request, int], now: int) -> int:
+        """How long (ns) its next page has to wait, at least; places are looked up once for all of a kind. The turn is
+        decided when there is a place, not before: else whoever came first would have it."""
+        if repair.due > now:
+            return min(repair.due - now, LOOK)
+        if not repair.context.room():
+            return LOOK
+        assert repair.history is not None
+        if (request := repair.history.next()) is None:
+            return 0
+        kind = Request("", request.allowance, request.weight)
+        if kind not in places:
+            budget = self._rest.budgets[request.allowance]
+            # Where the exchange wants nothing for long, asking ends at once, and that is told.
+            long = budget.held - now > self._timing.rest_patience
+            places[kind] = 0 if long else budget.next(now, request.weight, self._share(request)) - now
+        return min(places[kind], LOOK)
 
     async def _page(self, repair: Repair) -> None:
         """Asks for the next page once; whatever comes of it, the next time goes on from there."""
@@ -145,8 +162,8 @@ class Repairs:
         if request is None:
             self._end(repair)
             return
-        share = SHARE if request.allowance in self._live else 1.0
         self._allowances.add(request.allowance)
+        share = self._share(request)
         try:
             answer = await self._rest.get(request, tries=1, share=share, sending=lambda: self._asked(repair))
             self._write(repair, answer)
@@ -186,7 +203,7 @@ class Repairs:
             self._refuse(repair, str(error))
         else:
             held = self._rest.budgets[request.allowance].held
-            repair.due = min(max(now + delay, held), until)
+            repair.due = min(max(now + max(delay, self._timing.rest_lag), held), until)
 
     def _end(self, repair: Repair) -> None:
         assert repair.history is not None
@@ -226,6 +243,9 @@ class Repairs:
 
     def _open(self) -> Iterator[Repair]:
         return (repair for repair in self._repairs.values() if repair.history is not None)
+
+    def _share(self, request: Request) -> float:
+        return SHARE if request.allowance in self._live else 1.0
 
     def _seconds(self, now: int) -> dict[str, float]:
         """Until each is done."""
