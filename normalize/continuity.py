@@ -265,6 +265,7 @@ class Continuity(msgspec.Struct):
         if len(rest) > len(hole.remaining) and self._intervals() >= most:
             return self._refuse(trade)
         hole.remaining, hole.changed = rest, True
+        hole.fetched = hole.fetched or trade.repaired
         self.touched.add(hole.name)
         self.repaired += trade.repaired
         self.reordered += not hole.told and not trade.repaired

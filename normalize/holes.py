@@ -45,7 +45,8 @@ class Repair(msgspec.Struct, omit_defaults=True):
 class Hole(msgspec.Struct, omit_defaults=True):
     """Numbers `first`…`last` of `epoch` were jumped over at stream time `since`. `remaining` is what has not come
     since; `told`: it is in the ledger; `changed`: the ledger does not know yet what came; `shrunk`: the age at which
-    it last heard of that; `closed`: why what remains will never come; `repair`: null while it was never wanted."""
+    it last heard of that; `closed`: why what remains will never come; `fetched`: a page brought some of it; `repair`:
+    null while it was never wanted."""
 
     epoch: int
     first: int
@@ -58,6 +59,7 @@ class Hole(msgspec.Struct, omit_defaults=True):
     changed: bool = False
     shrunk: int | None = None
     closed: str | None = None
+    fetched: bool = False
     repair: Repair | None = None
 
     @property

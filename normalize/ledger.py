@@ -22,7 +22,7 @@ def gap(instrument: Instrument, hole: Hole, time: int | None, received: int) -> 
         to_time=hole.to_time,
         cause="sequence",
         state="closed" if hole.closed or not missing else "shrunk" if hole.told else "opened",
-        reason=hole.closed or (None if missing else "filled"),
+        reason=hole.closed or (None if missing else "filled" if hole.fetched else "reordered"),
         repaired=hole.last - hole.first + 1 - missing,
         remaining=tuple(hole.remaining),
     )

@@ -220,7 +220,7 @@ def test_words_of_another_number_or_another_key_change_nothing() -> None:
 def test_a_gap_filled_by_other_means_takes_its_want_back() -> None:
     played = run(*WANTED, *(trade(n, 1.5, delay=3) for n in (6, 7, 8, 9)), clock(5))
     assert played.wants == {}
-    assert told(played.of("gap"))[-1] == ("closed", "filled", [])
+    assert told(played.of("gap"))[-1] == ("closed", "reordered", [])
     assert played.of("trade")[-1].get("repaired") is None
 
 

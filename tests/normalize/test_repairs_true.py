@@ -53,6 +53,7 @@ class Venue:
         self.soon: list[Frame] = []
         self.done: set[tuple[str, int]] = set()
         self.ends: Counter[str] = Counter()
+        self.lags: Counter[str] = Counter()
         self.along = Played(exchange)
         self.along.stage.restore({})
         # A raw entry that was lost is never read by anybody.
@@ -113,8 +114,10 @@ class Venue:
             first = self.chance.randint(first, last)
         elif not self.kind and fate < 0.55:
             last = self.chance.randint(first, last)
-        elif not self.kind and fate < 0.7:
+        elif not self.kind and fate < 0.7 and self.lags[key] < 2:
+            # A third time would be the exchange's word for it.
             lag = self.chance.randint(1, 4)
+            self.lags[key] += 1
         self.ends["lagging" if lag else "answered"] += 1
         pages = self.pages(key, first - 2, last + 2, last - lag if lag else 10**9)
         return [asked, *pages, answered(number, 0, first, last, key)]

@@ -55,7 +55,7 @@ def test_a_gap_is_told_before_the_clock_that_found_it_in_both_streams() -> None:
     ]
     assert [g.get("repaired", 0) for g in gaps] == [0, 1, 3]
     assert [(g["time"] - T0) / SECOND for g in gaps] == [4.25, 4.75, 5.25]
-    assert gaps[2]["reason"] == "filled"
+    assert gaps[2]["reason"] == "reordered"
     assert gaps == played.stream("gap")
     labels = [label for label, _ in played.ordered()]
     assert labels[labels.index("gap") + 1] == "clock"
