@@ -44,6 +44,8 @@ TICK = 0.05
 OVERTIME = 120.0
 COMES_BACK = 240.0
 """Seconds in which everything must run and be subscribed once nothing harms it any more."""
+DRAINS = 600.0
+"""Seconds for each stage to work off what has piled up before it."""
 REPAIRS = 120.0
 """Seconds without any progress of the repairs until they are given up."""
 ANSWER = 1.0
@@ -229,7 +231,7 @@ class Run(Performance):
             self.settling.everything_subscribed(self.supervisor, COMES_BACK, since=cut + NOTICED)
             # After this trade no hole in the numbers can hide at the end.
             self.print_one_of_each()
-            self.settling.drained()
+            self.settling.drained(DRAINS)
         except NotSettled as error:
             self._note(str(error))
             self.not_back = str(error)
@@ -238,7 +240,9 @@ class Run(Performance):
             self.settling.books_valid({venue.exchange: venue.listings for venue in self.venues})
             if not gaps_stay:
                 self._repaired()
-            self.settling.drained()
+            self.settling.drained(DRAINS)
+            self.settling.until(self._rebuilt, "candles of long ago to be computed again", DRAINS)
+            self.settling.drained(DRAINS)
         except NotSettled as error:
             self._note(str(error))
             self.unsettled.append(str(error))
@@ -266,6 +270,12 @@ class Run(Performance):
             return not left[1]
 
         self.settling.until(closed, "every gap to be closed", 3_600.0)
+
+    def _rebuilt(self) -> bool:
+        """Whether nothing waits in store's list of windows."""
+        with self.scene.postgres() as connection:
+            (there,) = connection.execute("SELECT to_regclass('rebuilds')").fetchone() or (None,)
+            return there is None or connection.execute("SELECT FROM rebuilds LIMIT 1").fetchone() is None
 
     def judge(self, seed: int, *, gaps_stay: bool) -> Outcome:
         """Reads Postgres, compares, stops everything. Raises ServerAway when there is nothing to read."""

@@ -52,6 +52,12 @@ def test_every_fault_is_known_and_every_kind_can_be_dealt() -> None:
     check([*drawn(), Planned(at=700, fault="forget", target="okx")], GROUND)
 
 
+def test_what_must_be_alone_comes_first() -> None:
+    alone = [one.fault == "relisting" for one in drawn()]
+    assert alone == sorted(alone, reverse=True)
+    assert any(alone)
+
+
 def test_only_okx_begins_the_numbers_of_books_anew() -> None:
     assert {one.target for seed in range(20) for one in drawn(seed=seed) if one.fault == "book_reset"} == {"okx"}
 

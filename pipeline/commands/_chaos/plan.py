@@ -128,7 +128,8 @@ def _kinds(count: int, duration: float, rng: random.Random, ground: Ground) -> l
         each.append((kind, rng.choice(targets(kind, ground))))
     chosen = each[:count]
     rng.shuffle(chosen)
-    return chosen
+    # What needs all to be well comes first: later it would hold up the rest for long.
+    return sorted(chosen, key=lambda one: not one[0].alone)
 
 
 def _first_targets(kind: Kind, rng: random.Random, ground: Ground) -> list[str]:

@@ -93,22 +93,22 @@ class Settling:
 
         self.until(stored, "the first trade of every instrument in Postgres")
 
-    def drained(self) -> None:
+    def drained(self, deadline: float = DEADLINE) -> None:
         """All that is in the raw streams now, and what comes of it within UNDISTURBED, has been stored."""
         since = int((time.time() + UNDISTURBED) * 1000)
         for partition in self._settings.all_partitions():
-            self._drain(Keys(self._settings.namespace, partition), (since, 0))
+            self._drain(Keys(self._settings.namespace, partition), (since, 0), deadline)
 
-    def _drain(self, keys: Keys, since: Id) -> None:
+    def _drain(self, keys: Keys, since: Id, deadline: float) -> None:
         """Stage by stage: what stood last in its input when the one before had all."""
-        self.until(lambda: self._last(keys.raw) >= since, "the stream's clock to go on")
+        self.until(lambda: self._last(keys.raw) >= since, "the stream's clock to go on", deadline)
         raw = self._last(keys.raw)
-        self.until(lambda: self._cursor(keys, "normalize") >= raw, "normalize")
+        self.until(lambda: self._cursor(keys, "normalize") >= raw, "normalize", deadline)
         trade = self._last(keys.trade)
-        self.until(lambda: self._cursor(keys, "aggregate") >= trade, "aggregate")
+        self.until(lambda: self._cursor(keys, "aggregate") >= trade, "aggregate", deadline)
         kinds = [kind for kind, readers in READERS.items() if "store" in readers]
         last = {stream: self._last(stream) for stream in map(keys.stream, kinds)}
-        self.until(lambda: self._all_stored(last), "store")
+        self.until(lambda: self._all_stored(last), "store", deadline)
 
     def until(self, condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
         """Raises NotSettled. A server that does not answer is waited for as well."""
