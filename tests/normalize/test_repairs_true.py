@@ -75,12 +75,8 @@ class Venue:
     def tick(self) -> None:
         """A quarter of a second: answers that are due, and the clock."""
         self.at += 0.25
-        now, self.soon = self.soon, []
-        for frame in now:
-            if self.kind or self.chance.random() < 0.8:
-                self.write(_at(frame, self.at), lose=not self.kind and self.chance.random() < 0.03)
-            else:
-                self.soon.append(frame)
+        while self.soon and (self.kind or self.chance.random() < 0.85):
+            self.write(_at(self.soon.pop(0), self.at), lose=not self.kind and self.chance.random() < 0.03)
         self.write(clock(self.at, a=self.at))
         for key, want in list(self.along.wants.items()):
             if want["what"] == "trades" and (key, want["number"]) not in self.done:
