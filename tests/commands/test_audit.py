@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from store.prepare import prepare
 from tests.commands.conftest import Instance
 from tests.integration.rawstream import raw_stream
 from tests.integration.test_chain import aggregate, caught_up, feed, normalize, opener, running
-from tests.servers import PostgresServer, RedisServer, free_port
+from tests.servers import PostgresServer, RedisServer, free_port, wait_until
 from tests.store.made import eventually, query, start
 
 MINUTES = 4
@@ -510,6 +511,22 @@ def test_nothing_collected_is_no_clean_bill(away: Instance, database_url: str) -
     prepare(database_url)
     result = away.run("audit")
     assert (result.exit_code, result.stdout) == (1, "nothing was collected in this time\n")
+
+
+def test_an_interrupt_ends_it_at_once(away: Instance, database_url: str) -> None:
+    """While Postgres works on an answer; nobody goes on working on it."""
+    away.environment["DATABASE_URL"] = database_url
+    prepare(database_url)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pipeline-cli'"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE trades")
+        process = away.start("audit", "--no-klines")
+        locked = f"{waiting} AND datname = current_database() AND wait_event_type = 'Lock'"
+        wait_until(lambda: query(database_url, locked) == [(1,)], "the audit to wait for the table")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+        assert (process.returncode, output, errors.strip()) == (130, "", "")
+        wait_until(lambda: query(database_url, f"{waiting} AND datname = current_database()") == [(0,)], "its end")
 
 
 @pytest.mark.parametrize(
