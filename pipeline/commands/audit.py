@@ -17,7 +17,7 @@ from pipeline.commands._audit import statements
 from pipeline.commands._audit.asking import Venues
 from pipeline.commands._audit.database import Database, Row, database
 from pipeline.commands._audit.document import document
-from pipeline.commands._audit.examination import Asked, Examination, Step
+from pipeline.commands._audit.examination import DONE, Asked, Examination, Step
 from pipeline.commands._audit.explanation import explanation
 from pipeline.commands._audit.page import page
 from pipeline.commands._audit.period import Period
@@ -119,30 +119,25 @@ def _explained(opened: Database, rows: list[Row], period: Period) -> Iterator[st
 def _examined(opened: Database, rows: list[Row], period: Period, asked: Asked, *, quiet: bool) -> list[Result]:
     """Every instrument; of a time that is not long over those a second time that seem wrong: what they lack may have
     been on its way."""
-    with _progress(rows, shown=not quiet and sys.stderr.isatty()) as say:
-        results = [_one(opened, row, period, asked, say) for row in rows]
+    steps = len(rows) * len(list(period.days()))
+    with _progress(steps, shown=not quiet and sys.stderr.isatty()) as say:
+        results = [Examination(opened, row, period, asked, say).run() for row in rows]
         doubtful = [place for place, one in enumerate(results) if not one.good()]
         if doubtful and period.end > datetime.now(UTC) - LIVE:
             say("a second look")
             time.sleep(SECOND_LOOK)
             for place in doubtful:
-                results[place] = _one(opened, rows[place], period, asked, say)
+                results[place] = Examination(opened, rows[place], period, asked, lambda _: None).run()
     return results
 
 
-def _one(opened: Database, row: Row, period: Period, asked: Asked, say: Step) -> Result:
-    result = Examination(opened, row, period, asked, say).run()
-    say("")
-    return result
-
-
 @contextlib.contextmanager
-def _progress(rows: list[Row], *, shown: bool) -> Iterator[Step]:
-    """A bar on the terminal. An empty step means that an instrument is done."""
+def _progress(steps: int, *, shown: bool) -> Iterator[Step]:
+    """A bar on the terminal."""
     if not shown:
         yield lambda _: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("audit", total=len(rows))
-        yield lambda what: bar.update(task, description=what) if what else bar.advance(task)
+        task = bar.add_task("audit", total=steps)
+        yield lambda what: bar.update(task, description=what) if what != DONE else bar.advance(task)

@@ -19,8 +19,9 @@ SETTLED = timedelta(seconds=15)
 """So long after its end by the stream's clock a window's candle must be stored: a grace, and the way through Redis."""
 ALWAYS = datetime.max.replace(tzinfo=UTC)
 
+DONE = ""
 Step = Callable[[str], None]
-"""Is told what comes next."""
+"""Is told what comes next, and DONE after each day."""
 
 
 class Collection(NamedTuple):
@@ -68,6 +69,7 @@ class Examination:
                 wanted = self._comparable(day) if self._asked.venues is not None else {}
             if wanted and self._asked.venues is not None:
                 self._bars(self._asked.venues, day, wanted)
+            self._say(DONE)
         with self._database.snapshot():
             around = [
                 _run(row, row["side"], -1) for row in self._database.all(statements.around(self._id, self._period))
