@@ -392,3 +392,20 @@ def test_gaps_saved_by_an_earlier_version_move_to_fields_of_their_own() -> None:
     go_on(played, [Entry(b"9-0", pack(entries([page(5, KEY, (9, 1.9))], first=9)[0]))])
     assert field in played.state
     assert b'"holes":[]' in played.state[f"continuity:{SPOT}".encode()]
+
+
+def test_answers_that_bring_nothing_change_no_record() -> None:
+    """So a recording made where nothing was fetched (`repair.enabled` off) is replayed to the same bytes."""
+    frames: list[Frame] = []
+    for number in range(1, 40):
+        frames += [trade(10 + 2 * number, 5.0 * number), clock(5.0 * number + 3)]
+    told_of = [frame for frame in frames if frame.kind == "clock"]
+    silent = run(*MISSED, *frames)
+    refusals = {
+        id(frame): refused(number, 5.0 * number + 3.1, "repair is off", trades_key(SPOT, 0, 6))
+        for number, frame in enumerate(told_of, start=1)
+    }
+    loud = run(*MISSED, *(each for frame in frames for each in (frame, *filter(None, [refusals.get(id(frame))]))))
+    assert loud.streams[KEYS.trade] == silent.streams[KEYS.trade]
+    assert loud.streams[KEYS.stream("gap")] == silent.streams[KEYS.stream("gap")]
+    assert loud.wants != silent.wants
