@@ -71,7 +71,7 @@ async def test_the_want_goes_to_the_connection_it_names_and_is_answered(simulato
         await fixture.settled()
         session = fixture.connection.sessions[-1]
         desk.context = msgspec.structs.replace(desk.context, feed=okx.Feed(), clock=fixture.clock)
-        desk.requests = Requests(desk.rest, desk.context, {session.name: session}.get)
+        desk.requests = Requests(desk.rest, desk.context, {session.name: session}.get, desk.repairs)
         task = asyncio.create_task(desk.requests.run())
         key = resync_key("BTC-USDT", session.name)
         mine = Want(
