@@ -145,9 +145,7 @@ def _lines(rows: list[Row], now: int) -> list[str]:
     table = [
         (
             f"{row['exchange']} {row['symbol']}",
-            f"{row['from_sequence']}-{row['to_sequence']}"
-            if row["cause"] != "epoch"
-            else f"from {row['from_sequence']}",
+            _numbers(row),
             text.number(row["missing"]),
             row["outcome"],
             f"{text.moment(nanoseconds(row['from_time']))} {text.age(nanoseconds(row['from_time']), now)}",
@@ -159,6 +157,13 @@ def _lines(rows: list[Row], now: int) -> list[str]:
     for line, row in zip(lines, rows, strict=True):
         said += [line, *_remarks(row)]
     return [*said, "", *text.paragraph("in all", _sum(rows))]
+
+
+def _numbers(row: Row) -> str:
+    first, last = row["from_sequence"], row["to_sequence"]
+    if row["outcome"] == "epoch":
+        return f"from {first}"
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _remarks(row: Row) -> list[str]:
