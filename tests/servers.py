@@ -24,7 +24,7 @@ from typing import Self
 
 import psycopg
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 """Seconds a server may take to start or stop before the test fails."""
 
 _EXEC = """

@@ -13,6 +13,7 @@ from typing import Any
 import ccxt.pro
 import pytest
 
+from simulator.proof.books import book_fault
 from simulator.server import Simulator, serve
 from tests.integration.collector import DEPTH, Shown, collecting, eventually, settings_for
 
@@ -87,13 +88,15 @@ async def test_trades_and_books_are_the_same_as_ours(exchange: str, tmp_path: Pa
             await asyncio.sleep(3)
             simulator.turn()
             simulator.paused = True
+            # What waited for its cadence goes out now.
+            simulator.turn()
 
             async def equal() -> bool:
-                return not [fault async for fault in differences(theirs, shown, symbols)]
+                return not await differences(theirs, shown, simulator, symbols)
 
             with contextlib.suppress(AssertionError):
                 await eventually(equal, "equal books")
-            assert [fault async for fault in differences(theirs, shown, symbols)] == []
+            assert await differences(theirs, shown, simulator, symbols) == []
             await same_trades(theirs, shown, symbols)
         await shown.close()
 
@@ -151,20 +154,19 @@ class Theirs:
                 self.trades[symbol][trade["id"]] = trade
 
 
-async def differences(theirs: Theirs, shown: Shown, symbols: tuple[str, ...]) -> AsyncIterator[str]:
-    """Each side of each book that is not the same, with the first level that differs."""
-    ours = await shown.newest("orderbook")
+async def differences(theirs: Theirs, shown: Shown, simulator: Simulator, symbols: tuple[str, ...]) -> list[str]:
+    """Each book of theirs and of ours that is not, level by level, what the exchange has."""
+    ours, true = await shown.newest("orderbook"), simulator.dialect.books(DEPTH)
+    faults = []
     for symbol in symbols:
-        record, market = ours[symbol], theirs._client.market(UNIFIED[symbol])
-        if not record.get("valid", True):
-            yield f"{symbol}: ours is not valid: {record.get('reason')}"
-        face = Decimal(str(market["contractSize"])) if market.get("linear") else Decimal(1)
-        for side, their in zip(("bids", "asks"), theirs.levels(symbol), strict=True):
-            expected = [(price, size * face) for price, size in their]
-            found = [(Decimal(price), Decimal(size)) for price, size in record[side]]
-            if found != expected:
-                place = next((n for n, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), -1)
-                yield f"{symbol} {side} level {place}: {found[place]} ours, {expected[place]} theirs"
+        listing = simulator.market.pits[symbol].listing
+        book = true[simulator.dialect.instrument(symbol)]
+        if fault := book_fault(symbol, listing, {"bids": book.bids, "asks": book.asks}, ours[symbol]):
+            faults.append(f"ours: {symbol} {fault.reason}")
+        for side, found, expected in zip(("bids", "asks"), theirs.levels(symbol), (book.bids, book.asks), strict=True):
+            if found != [(Decimal(price), Decimal(size)) for price, size in expected]:
+                faults.append(f"theirs: {symbol} {side} {found}, not {expected}")
+    return faults
 
 
 async def same_trades(theirs: Theirs, shown: Shown, symbols: tuple[str, ...]) -> None:
