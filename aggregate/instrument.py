@@ -202,9 +202,10 @@ class Instrument:
         self._look_again(filled.known)
         low, high = filled.known
         if low < self.windows.closed:
-            empty = [f.name for f in self.windows.frames if f.quiet and high // f.width - low // f.width > 1]
-            if empty:
-                self.windows.rebuilds.add(filled.known, empty)
+            quiet = [frame for frame in self.windows.frames if frame.quiet]
+            gone = [f.name for f in quiet if high // f.width - low // f.width > 1 or low < f.ceded]
+            if gone:
+                self.windows.rebuilds.add(filled.known, gone)
         return filled.before
 
     def _anchor(self, trade: Trade, first: int, time: int) -> bool:

@@ -147,7 +147,10 @@ async def test_windows_that_end_after_the_horizon_are_left_to_aggregate(
 async def test_a_quiet_candle_of_unknown_time_is_said_to_be_partial(
     redis_url: str, database_url: str, tmp_path: Path
 ) -> None:
-    flat = dict.fromkeys(("open", "high", "low", "close"), "100") | {"trades_count": 0, "quality": "quiet"}
+    flat: dict[str, Any] = dict.fromkeys(("open", "high", "low", "close"), "100") | {
+        "trades_count": 0,
+        "quality": "quiet",
+    }
     flat |= dict.fromkeys(("volume", "quote_volume", "buy_volume", "buy_quote_volume"), "0")
     hole = gap(
         from_sequence=2, to_sequence=5, from_time=NOON + MINUTE // 2, to_time=NOON + 4 * MINUTE, remaining=[[2, 5]]
@@ -210,6 +213,8 @@ async def test_a_store_that_slept_between_computing_and_publishing_publishes_not
     stale.wake.set()
     with pytest.raises(Exception, match="another owner"):
         await stale.task
+    await stale.wire.close()
+    await stale.close()
     await running.finish()
     await computing
     assert [(one.trades_count, one.revision) for one in await published(redis_url)] == [(2, 0)]
@@ -220,6 +225,7 @@ class Sleeper(Database):
 
     asleep: asyncio.Event
     wake: asyncio.Event
+    wire: Wire
     task: "asyncio.Task[bool]"
 
     async def windows(self, number: int, timeframe: str, start: int, end: int) -> Any:
@@ -232,8 +238,9 @@ class Sleeper(Database):
 async def sleeper(redis_url: str, database_url: str, folder: Path) -> Sleeper:
     database = await Sleeper.open(database_url, "store-9")
     database.asleep, database.wake = asyncio.Event(), asyncio.Event()
+    database.wire = await Wire.open(redis_url)
     progress = Progress(Heartbeat("store-9", folder))
-    database.task = asyncio.create_task(Rebuilding(KEYS, await Wire.open(redis_url), database, progress).turn())
+    database.task = asyncio.create_task(Rebuilding(KEYS, database.wire, database, progress).turn())
     return database
 
 
