@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from pipeline import reports, settings, text
 from pipeline.cli import FINDING, GOOD
-from pipeline.commands._audit.ledger import OUTCOME, OUTCOMES
+from pipeline.commands._audit.ledger import OUTCOMES
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
 from pipeline.probes.postgres import connect, nanoseconds, short
@@ -26,22 +26,18 @@ Repairs = Mapping[str, Mapping[str, Any]]
 """Exchange and key of a want to what ingest says of it."""
 
 # Open ones first, so that a limit never hides one behind closed ones.
-_QUERY: LiteralString = f"""
-    SELECT * FROM (
-        SELECT i.exchange, coalesce(i.symbol, i.instrument) AS symbol, i.instrument, g.epoch, g.from_sequence,
-               g.to_sequence, g.from_time, g.to_time, g.cause, g.state, {OUTCOME} AS outcome, g.reason, g.repaired,
-               (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM unnest(g.remaining) AS r) AS missing,
-               (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1]), '{{}}') FROM unnest(g.remaining) AS r)
-                   AS remaining,
-               g.opened, g.time
-        FROM trade_gaps g JOIN instruments i ON i.id = g.instrument_id
-        WHERE (NOT %(open)s OR g.state <> 'closed')
-          AND (%(exchange)s::text IS NULL OR i.exchange = lower(%(exchange)s))
-          AND (%(symbol)s::text IS NULL OR upper(%(symbol)s) IN (upper(i.symbol), upper(i.instrument)))
-          AND (%(since)s::float8 IS NULL OR g.received > now() - %(since)s * interval '1 second')
-    ) AS found
-    WHERE %(outcomes)s::text[] = '{{}}' OR outcome = ANY (%(outcomes)s)
-    ORDER BY state = 'closed', from_time DESC
+_QUERY: LiteralString = """
+    SELECT g.exchange, g.symbol, g.instrument, g.epoch, g.from_sequence, g.to_sequence, g.from_time, g.to_time, g.cause,
+           g.state, g.outcome, g.reason, g.repaired, g.missing,
+           (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1]), '{}') FROM unnest(g.remaining) AS r) AS remaining,
+           g.opened, g.time
+    FROM gaps g
+    WHERE (NOT %(open)s OR g.outcome = 'open')
+      AND (%(exchange)s::text IS NULL OR g.exchange = lower(%(exchange)s))
+      AND (%(symbol)s::text IS NULL OR upper(%(symbol)s) IN (upper(g.symbol), upper(g.instrument)))
+      AND (%(since)s::float8 IS NULL OR g.received > now() - %(since)s * interval '1 second')
+      AND (%(outcomes)s::text[] = '{}' OR g.outcome = ANY (%(outcomes)s))
+    ORDER BY g.outcome <> 'open', g.from_time DESC
     LIMIT %(limit)s"""
 
 
@@ -100,7 +96,9 @@ def _read(given: Settings, wanted: dict[str, Any]) -> list[Row]:
         with connect(given, timeout_ms=STATEMENT_MS) as connection, connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(_QUERY, wanted).fetchall()
     except psycopg.errors.UndefinedTable as error:
-        raise TapelineError("the database has no ledger of gaps yet: store has not run on it") from error
+        raise TapelineError(
+            "the database has no ledger of gaps yet: store of this version has not run on it"
+        ) from error
     except psycopg.Error as error:
         raise ServerAway(f"the ledger is in Postgres, which does not answer: {short(error)}") from error
 

@@ -2,23 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal
 
 import msgspec
 
 Outcome = Literal["open", "filled", "reordered", "unrecoverable", "epoch"]
+"""What has become of an entry: as the view `gaps` says."""
 OUTCOMES: tuple[Outcome, ...] = ("open", "filled", "reordered", "unrecoverable", "epoch")
 Ranges = list[tuple[int, int]]
 """Numbers, both ends inclusive."""
-
-
-OUTCOME: LiteralString = """
-    CASE WHEN g.cause = 'epoch' THEN 'epoch'
-         WHEN g.state <> 'closed' THEN 'open'
-         WHEN NOT isempty(g.remaining) THEN 'unrecoverable'
-         WHEN g.reason = 'reordered' THEN 'reordered'
-         ELSE 'filled' END"""
-"""SQL: what has become of a row `g` of `trade_gaps`. One that was closed and still misses numbers never gets them."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +27,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
-    """Rows of `trade_gaps`."""
+    """Rows of the view `gaps`, `remaining` as pairs."""
     found = []
     for row in rows:
         remaining = [(first, last) for first, last in row["remaining"]]

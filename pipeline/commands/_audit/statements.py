@@ -6,7 +6,6 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from pipeline.commands._audit.ledger import OUTCOME
 from pipeline.commands._audit.period import Period
 
 Statement = sql.Composed
@@ -82,10 +81,10 @@ _AROUND: LiteralString = """
      FROM trades WHERE instrument_id = {instrument} AND time >= {end} ORDER BY time, sequence LIMIT {most})"""
 
 _LEDGER: LiteralString = """
-    SELECT g.epoch, g.from_sequence, g.to_sequence, g.from_time, g.to_time, g.reason, {outcome} AS outcome,
+    SELECT g.epoch, g.from_sequence, g.to_sequence, g.from_time, g.to_time, g.reason, g.outcome,
            (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1] ORDER BY lower(r)), '{{}}')
             FROM unnest(g.remaining) AS r) AS remaining
-    FROM trade_gaps g
+    FROM gaps g
     WHERE g.instrument_id = {instrument} AND g.from_time < {end} AND g.to_time >= {start}
     ORDER BY g.epoch, g.from_sequence"""
 
@@ -177,8 +176,7 @@ def around(instrument: int, period: Period) -> Statement:
 
 def ledger(instrument: int, period: Period) -> Statement:
     """The entries that touch the range."""
-    columns: dict[str, sql.Composable] = {"outcome": sql.SQL(OUTCOME)}
-    return _filled(_LEDGER, columns, instrument=instrument, **_ends(period))
+    return _filled(_LEDGER, instrument=instrument, **_ends(period))
 
 
 def collection(instrument: int) -> Statement:
