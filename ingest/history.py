@@ -53,9 +53,9 @@ class Wanted(msgspec.Struct, frozen=True):
         assert want.last is not None
         return cls(want.first, want.last, want.from_time, want.to_time)
 
-    def reached(self, rows: Sequence[Row]) -> bool:
-        """Whether who lists these rows has come to the last number wanted."""
-        return any(row.number >= self.last or self._after(row) for row in rows)
+    def reached(self, rows: Sequence[Row], number: int) -> bool:
+        """Whether who lists these rows has come to the number, or beyond all that is wanted."""
+        return any(row.number >= number or self._after(row) for row in rows)
 
     def renumbered(self, rows: Sequence[Row]) -> bool:
         """Whether a row has a number wanted, and was printed at another time: the instrument was listed anew."""
@@ -74,13 +74,14 @@ far the exchange has come."""
 
 
 class Backward:
-    """From the last number wanted down. The trade behind it is asked for too: who lists that lists all before it."""
+    """From the last number wanted down. Each page is to begin with a trade known to be there, first of all the one
+    behind the gap: who lists that lists all before it, and a page without it comes from a cache that is behind."""
 
     def __init__(self, want: Want, source: Source, now: int) -> None:
         self.behind = 0
         self._wanted = wanted = Wanted.of(want)
         self._source = source
-        self._edge = wanted.last + 2
+        self._edge = wanted.last + 1
         self._top: int | None = None
         self._seen: Sequence[Row] = ()
         fresh = wanted.to_time is not None and now - wanted.to_time <= FRESH
@@ -97,7 +98,7 @@ class Backward:
             case "newest":
                 return self._source.newest(self._source.most_newest)
             case "page":
-                return self._source.page(self._edge, min(self._source.most, self._edge - self._wanted.first))
+                return self._source.page(self._edge + 1, min(self._source.most, self._edge - self._wanted.first + 1))
             case "probe":
                 return self._source.newest(1)
         return None
@@ -119,37 +120,33 @@ class Backward:
     def _take_newest(self, rows: Sequence[Row]) -> None:
         """Of use if it begins behind the last number wanted, or there."""
         self._step = "page"
-        if self._wanted.reached(rows) and min(row.number for row in rows) <= self._wanted.last:
-            self._top = self._wanted.last
+        if self._wanted.reached(rows, self._edge) and min(row.number for row in rows) <= self._wanted.last:
             self._descend(rows)
 
     def _take_page(self, rows: Sequence[Row]) -> None:
-        if self._top is None and not self._wanted.reached(rows):
-            if self.behind < TIMES:
-                self.behind += 1
-            else:
-                self._seen, self._step = rows, "probe"
-            return
-        if self._top is None:
-            self._top = self._wanted.last
-        self._descend(rows)
+        if self._wanted.reached(rows, self._edge):
+            self._descend(rows)
+        elif self.behind < TIMES:
+            self.behind += 1
+        else:
+            self._seen, self._step = rows, "probe"
 
     def _take_probe(self, rows: Sequence[Row]) -> None:
         """The page was asked for often enough. What it lacks is not there, or, where the exchange itself has not come
         so far, is not covered."""
         newest = max((row.number for row in self._seen), default=None)
-        if self._wanted.reached(rows):
-            self._top = self._wanted.last
-        elif newest is not None and newest >= self._wanted.first:
-            self._top = newest
         self.behind, self._step = TIMES, "page"
-        if self._top is None:
-            self._step = "done"
-        else:
+        if self._wanted.reached(rows, self._wanted.last):
             self._descend(self._seen)
+        elif self._top is None and newest is not None and newest >= self._wanted.first:
+            self._top = newest
+            self._descend(self._seen)
+        else:
+            self.behind, self._step = 0, "done"
 
     def _descend(self, rows: Sequence[Row]) -> None:
         """Goes on below the lowest number; where again and again there is none, the exchange has no older ones."""
+        self._top = self._wanted.last if self._top is None else self._top
         lowest = min((row.number for row in rows if row.number < self._edge), default=None)
         if lowest is not None:
             self._edge, self.behind = lowest, 0
@@ -187,7 +184,7 @@ class Forward:
             return Numbers(None, None, len(rows))
         if self._step == "page":
             self._take_page(rows)
-        elif self._wanted.reached(rows):
+        elif self._wanted.reached(rows, self._wanted.last):
             self._finish()
         else:
             self._step = "done"

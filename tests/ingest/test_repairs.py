@@ -215,7 +215,7 @@ async def test_a_gap_is_answered_with_all_its_numbers(name: str, desk: Desk, siz
     assert (page.conn, page.dir) == (desk.rest.url, "in")
     assert str(page.url).startswith(f"{desk.rest.url}/api/v")
     assert {frame.conn for frame in desk.frames} == {desk.rest.url}
-    assert len(desk.asked) <= -(-(size + 1) // PAGE[name]) + 1
+    assert len(desk.asked) <= -(-size // (PAGE[name] - 1)) + 1
     row = desk.row(want)
     assert (row["state"], row["done"], row["wanted"], row["left"], row["late"]) == ("answered", size, size, None, False)
     assert row["pages"] == len(desk.asked)
@@ -284,6 +284,21 @@ async def test_what_is_taken_back_is_not_fetched_and_not_told(desk: Desk) -> Non
     assert {next(iter(asked.query.values())) for asked in desk.asked} == {other.instrument}
     desk.want(forget=True)
     assert desk.repairs.rows(desk.context) == {}
+
+
+async def test_partitions_share_the_lanes_and_each_gets_its_own(desk: Desk) -> None:
+    mine, theirs = desk.gap(150), desk.gap(150, MARKETS[1])
+    frames: list[Frame] = []
+    other = msgspec.structs.replace(desk.context, sink=frames.append)
+    desk.want(mine)
+    desk.repairs.take(other, {key_of(theirs): theirs})
+    await desk.until(lambda: desk.ended(mine) and frames and frames[-1].kind == "request" and len(frames) > 2)
+    assert not desk.pages(theirs)
+    assert {frame.key for frame in frames if frame.kind == "rest"} == {key_of(theirs)}
+    assert list(desk.repairs.rows(other)) == [key_of(theirs)]
+    desk.want(forget=True)
+    assert desk.repairs.rows(desk.context) == {}
+    assert list(desk.repairs.rows(other)) == [key_of(theirs)]
 
 
 async def test_pages_wait_while_there_is_no_room(desk: Desk) -> None:
