@@ -19,6 +19,7 @@ from pipeline.commands._demo.instance import Folder
 from pipeline.commands._demo.interruption import interruptible
 from pipeline.commands._demo.performance import Performance, Terms
 from pipeline.commands._demo.settling import NotSettled
+from pipeline.commands._demo.story import Story
 from pipeline.commands._demo.view import View
 from pipeline.commands._options import DURATION
 from pipeline.errors import ServerAway, TapelineError
@@ -141,12 +142,14 @@ class Show(Performance):
         self._duration = duration
         self.latency = Latency()
         self.unsettled: str | None = None
+        self._story: Story | None = None
 
     def run(self, rng: random.Random, turns: Turns) -> None:
         """The time of the demo: blows fall, the view shows it."""
         planned = plan(self._duration, rng, turns.names, turns.least)
         markets = [venue.market for venue in self.venues]
         self.blows = Blows(planned, markets, self.supervisor, self.settings, self.view.say)
+        self._story = Story(self.settings, self.view.say)
         self.view.counts_down()
         begun = time.monotonic()
         # On a slow machine the last blows fall late, and recovery takes its time.
@@ -163,6 +166,7 @@ class Show(Performance):
         """Brings everything to rest, or remembers what did not come."""
         try:
             self.rest()
+            self.settling.repaired()
         except NotSettled as error:
             self.unsettled = str(error)
             self.view.say(self.unsettled)
@@ -192,8 +196,10 @@ class Show(Performance):
         return verdict(found, terms, books)
 
     def turn(self) -> None:
-        """Also asks how long frames take to become rows."""
+        """Also asks how long frames take to become rows, and what becomes of gaps."""
         self._gather_latency()
+        if self._story is not None:
+            self._story.turn()
         super().turn()
 
     def _gather_latency(self) -> None:
@@ -227,8 +233,8 @@ def _table(verdict: "Verdict") -> Table:
         table.add_row(line.instrument, *map(str, counts))
     table.add_row("all", *map(str, total))
     table.caption = (
-        "before: printed before collection began. missed: printed while no connection\n"
-        "was up; known by number, and their candles are marked partial."
+        "before: printed before collection began. missed: printed while no connection was\n"
+        "up, and not fetched again; known by number, and their candles are marked partial."
     )
     table.caption_justify = "left"
     return table

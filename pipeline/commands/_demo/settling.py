@@ -99,6 +99,11 @@ class Settling:
         for partition in self._settings.all_partitions():
             self._drain(Keys(self._settings.namespace, partition), (since, 0), deadline)
 
+    def repaired(self, deadline: float = DEADLINE) -> None:
+        """No gap in the ledger is open, and the candles of the last one that closed are stored."""
+        self.until(lambda: open_gaps(self._settings) == 0, "every gap to be repaired", deadline)
+        self.drained(deadline)
+
     def _drain(self, keys: Keys, since: Id, deadline: float) -> None:
         """Stage by stage: what stood last in its input when the one before had all."""
         self.until(lambda: self._last(keys.raw) >= since, "the stream's clock to go on", deadline)
@@ -146,6 +151,13 @@ class Settling:
             rows = connection.execute(query, (self._settings.namespace,)).fetchall()
         stored = {str(stream): _id(str(entry).encode()) for stream, entry in rows}
         return all(stored.get(stream, (0, 0)) >= entry for stream, entry in last.items())
+
+
+def open_gaps(settings: Settings) -> int:
+    """Open gaps in the ledger. Raises psycopg.Error."""
+    with postgres_probe.connect(settings) as connection:
+        row = connection.execute("SELECT count(*) FROM trade_gaps WHERE state <> 'closed'").fetchone()
+    return int(str(row[0])) if row else 0
 
 
 def _all_subscribed(report: Report | None, pid: int, since: int) -> bool:
