@@ -27,7 +27,7 @@ from pipeline.wants import Want, trades_key
 from simulator.dialect import Response
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
-from tests.ingest.conftest import QUICK, eventually
+from tests.ingest.conftest import QUICK, MuteServer, eventually
 from tests.ingest.test_feeds import feed_of
 
 TIMING = msgspec.structs.replace(QUICK, rest_lag=20 * MILLISECOND)
@@ -363,6 +363,22 @@ async def test_an_outage_in_the_middle_does_not_begin_it_anew(name: str, desk: D
     good = [tuple(asked.query.items()) for asked in desk.asked if asked.status == 200]
     assert max(Counter(good).values()) == 1, "no page was asked for again that had come"
     assert 2 < len(desk.pages(want)) <= 11
+
+
+async def test_answers_that_never_come_or_are_no_pages_are_asked_for_again(simulator: Simulator, feed: Feed) -> None:
+    timing = msgspec.structs.replace(TIMING, rest_timeout=SECOND // 5)
+    async with Desk(simulator, feed, timing).running() as desk, MuteServer().running() as mute:
+        want = desk.gap(30)
+        there, desk.rest.url = desk.rest.url, f"http://127.0.0.1:{mute.port}"
+        desk.want(want)
+        await desk.until(lambda: desk.row(want)["reason"])
+        desk.rest.url = f"{simulator.control_url}/state?"
+        said = ("not readable", "not an answer of the API")
+        await desk.until(lambda: any(text in str(desk.row(want)["reason"]) for text in said))
+        desk.rest.url = there
+        await desk.until(lambda: desk.ended(want))
+        assert desk.states(want) == [(1, "asked"), (1, "answered")]
+        assert desk.got(want) == wanted(want)
 
 
 async def test_long_trouble_is_told_and_the_next_number_goes_on(simulator: Simulator, feed: Feed) -> None:
