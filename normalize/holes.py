@@ -14,6 +14,7 @@ PROVISIONAL = 2 * SECOND
 SHRUNK = SECOND
 """The ledger hears at most so often that a hole shrank."""
 GIVEN_UP = "given up"
+NEVER = 1 << 63
 
 Name = tuple[int, int]
 """What names a hole of an instrument for its whole life: epoch and first number."""
@@ -96,6 +97,17 @@ def any_missing(holes: Sequence[Hole], first: int, last: int) -> bool:
         if intervals.overlaps(hole.remaining, first, last):
             return True
     return False
+
+
+def due(*groups: Iterable[Hole]) -> int:
+    """The age at which the next of the holes has news for the ledger, if all stay as they are."""
+    ages = [
+        (hole.shrunk or 0) + SHRUNK if hole.told else hole.since + PROVISIONAL
+        for holes in groups
+        for hole in holes
+        if hole.changed or not hole.told
+    ]
+    return min(ages, default=NEVER)
 
 
 def news(holes: Iterable[Hole], now: int) -> list[Hole]:

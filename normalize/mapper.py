@@ -88,8 +88,8 @@ class Mapper(Protocol):
 
     def read(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Reading:
         """The records of a `ws` or `rest` frame whose `ts` is known. `instruments`: by the venue's id, what is
-        known so far. Trades come in the venue's order, of epoch 0. Raises DecodeError when the whole frame is
-        of no use."""
+        known so far. Trades come in the venue's order (pages by REST too), of epoch 0. Raises DecodeError when the
+        whole frame is of no use."""
 
     def time(self, frame: Frame) -> int | None:
         """The newest time (ns) the venue wrote into the frame, or None: the clock of recordings that kept none."""

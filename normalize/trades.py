@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from normalize import ledger
 from normalize.continuity import Continuity, Outcome
 from normalize.coverage import Change, Connection
+from normalize.holes import due
 from normalize.outlet import Outlet
 from normalize.state import State
 from pipeline.errors import DecodeError
@@ -25,6 +26,8 @@ class Trades:
         self._state = state
         self._outlet = outlet
         self._candles = candles
+        self._due: dict[str, int] = {}
+        """Ages before which the ledger lacks nothing of an instrument whose holes stay as they are."""
 
     def take(self, trades: Sequence[Trade], frame: Frame, received: int, connection: Connection | None) -> None:
         """The trades of one frame; `connection` is the one that proves they are seen, none for an answer by REST."""
@@ -61,9 +64,12 @@ class Trades:
             expired = seen.expire(now)
             if len(seen.held) != held:
                 self._took(name, expired, received, None)
-            self.tell(name, now, received)
+            if seen.given_up or now >= self._due.get(name, now):
+                self.tell(name, now, received)
+                self._due[name] = due(seen.old_holes, seen.holes)
             if not seen.busy:
                 state.busy.discard(name)
+                self._due.pop(name, None)
 
     def tell(self, name: str, now: int, received: int) -> None:
         """The ledger hears what it lacks of the instrument."""
@@ -112,6 +118,8 @@ class Trades:
             self._outlet.emit("trade", trade, newest=newest)
         for reason, trade in outcome.buried:
             self._bury(reason, trade, connection)
+        if seen.touched:
+            self._due.pop(name, None)
         if seen.busy:
             self._state.busy.add(name)
 
