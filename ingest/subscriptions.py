@@ -22,7 +22,7 @@ NEVER = 2**63
 
 class Entry(msgspec.Struct):
     """One subscription. `due` is when it is asked for again; `roused` when that was first done, or would have been,
-    for its silence since its last data."""
+    for its silence since its last data. `refusals` are those in a row."""
 
     state: State = "requested"
     reason: str | None = None
@@ -31,11 +31,13 @@ class Entry(msgspec.Struct):
     due: int = 0
     roused: int | None = None
     asked: bool = False
+    refusals: int = 0
 
 
 class Ledger:
     """Unanswered requests are repeated after `patience`, doubling; accepted subscriptions without data after
-    `silence`, doubling; refused ones every hour, because an instrument may come back."""
+    `silence`, doubling; refused ones after 4 x `patience`, doubling to an hour: exchanges were seen to refuse for
+    seconds what they list, and an instrument may come back."""
 
     def __init__(self, wanted: Iterable[Subscription], patience: int, silence: int) -> None:
         self.entries = {subscription: Entry() for subscription in wanted}
@@ -103,7 +105,7 @@ class Ledger:
         entry = self.entries[subscription]
         if entry.due == NEVER:
             entry.state, entry.reason, entry.due, entry.tries, entry.asked = "requested", None, 0, 0, False
-            entry.roused = None
+            entry.roused, entry.refusals = None, 0
 
     def left(self, subscription: Subscription, now: int) -> None:
         """Notes that a subscription is given up to be asked for anew: by whoever does so, or else after a while."""
@@ -133,7 +135,7 @@ class Ledger:
         for subscription in group:
             entry = self.entries[subscription]
             wait = self._silence if entry.state == "subscribed" else self._patience
-            entry.due = now + (HOUR if entry.state == "refused" else wait << min(entry.tries, MOST_DOUBLINGS))
+            entry.due = now + (self._pardon(entry) if entry.refusals else wait << min(entry.tries, MOST_DOUBLINGS))
             entry.tries += 1
             if entry.state == "subscribed":
                 self._rouse(entry, now)
@@ -146,7 +148,7 @@ class Ledger:
         if entry is None or entry.state == "subscribed":
             return False
         self._unanswered.discard(subscription)
-        entry.state, entry.reason, entry.tries = "subscribed", None, 1
+        entry.state, entry.reason, entry.tries, entry.refusals = "subscribed", None, 1, 0
         entry.due, entry.roused = now + self._silence, None
         return True
 
@@ -160,7 +162,7 @@ class Ledger:
         if entry.state == "subscribed":
             return False
         self._unanswered.discard(subscription)
-        entry.state, entry.reason = "subscribed", None
+        entry.state, entry.reason, entry.refusals = "subscribed", None, 0
         return True
 
     def refused(self, request: str | None, named: Subscription | None, reason: str, now: int) -> list[Subscription]:
@@ -194,8 +196,13 @@ class Ledger:
         changed = (entry.state, entry.reason) != ("refused", reason)
         self._unanswered.discard(subscription)
         self._unheard.discard(subscription)
-        entry.state, entry.reason, entry.request, entry.due = "refused", reason, None, now + HOUR
+        entry.refusals += 1
+        entry.state, entry.reason, entry.request, entry.due = "refused", reason, None, now + self._pardon(entry)
         return changed
+
+    def _pardon(self, entry: Entry) -> int:
+        """How long a refused one waits."""
+        return min(HOUR, 4 * self._patience << min(entry.refusals - 1, 2 * MOST_DOUBLINGS))
 
 
 def _halves(group: list[Subscription]) -> list[tuple[Subscription, ...]]:

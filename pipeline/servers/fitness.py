@@ -27,7 +27,8 @@ class Check(msgspec.Struct, frozen=True):
 
 
 async def check_redis(url: str, accept_eviction: bool) -> list[Check]:
-    """Looks at a running Redis. Raises ServerAway."""
+    """Looks at a running Redis. Raises ServerAway, also while it loads its data: until then its INFO says of
+    persistence what is not so (Valkey 9.1: `aof_enabled:0`)."""
     wire = await Wire.open(url)
     try:
         info, policy = await wire.call(("INFO",), ("CONFIG", "GET", "maxmemory-policy"))
@@ -35,6 +36,8 @@ async def check_redis(url: str, accept_eviction: bool) -> list[Check]:
         await wire.close()
     pairs = (line.partition(":") for line in check(info).decode().splitlines() if ":" in line)
     facts = {name: value.strip() for name, _, value in pairs}
+    if facts.get("loading") == "1":
+        raise ServerAway("Redis is loading its data")
     known = None if isinstance(policy, redis.exceptions.ResponseError) else policy[1].decode()
     return judge_redis(facts, known or facts.get("maxmemory_policy"), accept_eviction)
 

@@ -41,8 +41,27 @@ def test_a_named_refusal_settles_one_and_the_unanswered_rest_is_asked_again_with
     account.accepted(one, PATIENCE + 1)
     account.accepted(three, PATIENCE + 1)
     assert account.settled
-    assert two not in account.due(HOUR)[0]
-    assert two in account.due(HOUR + 2)[0], "an instrument may come back"
+    assert account.due(2 + 4 * PATIENCE) == []
+
+
+def test_a_refused_one_is_asked_for_again_soon_and_then_ever_more_rarely() -> None:
+    account, (one,) = ledger(1), wanted(1)
+    now, pauses = 0, []
+    for number in range(12):
+        assert account.due(now) == [(one,)]
+        account.asked(f"r{number}", (one,), now)
+        assert account.refused(f"r{number}", one, "60018 no", now) == ([one] if number == 0 else []), "said once"
+        pause = next(pause for pause in range(0, HOUR + 1, SECOND) if account.due(now + pause))
+        pauses.append(pause // SECOND)
+        now += pause
+    assert pauses[:4] == [20, 40, 80, 160]
+    assert pauses[-1] == HOUR // SECOND, "an instrument may come back"
+    account.asked("r", (one,), now)
+    assert account.accepted(one, now)
+    account.left(one, now)
+    account.asked("again", (one,), now)
+    assert account.refused("again", one, "60018 no", now) == [one]
+    assert account.due(now + 4 * PATIENCE) == [(one,)]
 
 
 def test_unanswered_requests_are_repeated_ever_more_rarely() -> None:

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
 
+from pipeline.errors import ServerAway
 from pipeline.installation import IMPORT_NAMES, check_import_names
 from pipeline.servers.fitness import Check, check_postgres, check_redis, judge_postgres, judge_redis
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 from tests.supervision.instance import Instance
 
 GOOD = {"redis_version": "7.0.15", "aof_enabled": "1", "maxmemory": "1000000", "used_memory": "1000"}
@@ -100,3 +102,32 @@ def test_a_foreign_owner_of_an_import_name_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     (failed,) = [check for check in check_import_names() if check.level == "fail"]
     assert failed.text == "store is also installed by stores"
+
+
+def test_a_server_that_loads_its_data_is_away_and_not_judged(redis_server: RedisServer) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        for number in range(3_000):
+            client.set(f"key {number}", "x")
+    redis_server.stop()
+    redis_server.options["key-load-delay"] = "2000"
+
+    def until_loading() -> None:
+        found: list[str] = []
+
+        def loading() -> bool:
+            try:
+                asyncio.run(check_redis(redis_server.url, False))
+            except ServerAway as error:
+                found.append(str(error))
+            return "Redis is loading its data" in found
+
+        wait_until(loading, "the server to load")
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.config_set("key-load-delay", 0)
+
+    # The server dies with the thread that starts it.
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(until_loading)
+        redis_server.start()
+        looking.result()
+    assert levels(asyncio.run(check_redis(redis_server.url, False)))["persistence"] == "ok"
