@@ -93,7 +93,7 @@ class Instrument:
         if record.state == "closed":
             self._look_again(self.unknown.lose(record.epoch, first, last))
         elif record.state == "opened":
-            self._doubt(self.unknown.confirm(record.epoch, first, last))
+            self._confirmed(self.unknown.confirm(record.epoch, first, last))
             self._learn(record)
 
     def clock(self, clock: Clock) -> int:
@@ -101,7 +101,7 @@ class Instrument:
         header, windows = self.header, self.windows
         if self.unknown.pending and (overdue := self.unknown.overdue(clock.received - LONGEST_PENDING)):
             self._touch()
-            self._doubt(overdue)
+            self._confirmed(overdue)
         evidence = self._evidence(clock)
         if evidence is not None and evidence >= windows.border and evidence > header.known:
             header.known = evidence
@@ -228,16 +228,18 @@ class Instrument:
 
     def _miss(self, missing: Range) -> None:
         self._closing.revive(min(missing.start, missing.end))
+        missing.shown = self.windows.closed - KEPT
         span = self.unknown.add(missing)
+        self._look_again(span)
         if missing.pending is None:
-            self._doubt(span)
-        else:
-            self._look_again(span)
+            self._contradict([span])
 
     def _miss_time(self, start: int, end: int) -> None:
         """No number tells how many trades there were."""
         self._closing.revive(min(start, end))
-        self._doubt(self.unknown.lose_time(start, end))
+        span = self.unknown.lose_time(start, end)
+        self._look_again(span)
+        self._contradict([span])
 
     def _learn(self, record: Gap) -> None:
         """Takes over a gap below the first number followed here: normalize may begin a few trades earlier."""
@@ -280,11 +282,17 @@ class Instrument:
         if span is not None:
             self.windows.look_again(*span)
 
-    def _doubt(self, span: Span | None) -> None:
-        """The ledger has this time: quiet candles in it that are no longer kept were none."""
+    def _confirmed(self, span: Span | None) -> None:
+        """The ledger has what is missing in this time."""
         self._look_again(span)
-        if span is not None and span[0] < self.windows.closed - KEPT:
-            self.windows.rebuilds.add(span, [frame.name for frame in self.windows.frames if frame.quiet])
+        self._contradict(self.unknown.take_shown())
+
+    def _contradict(self, spans: list[Span]) -> None:
+        """Quiet candles of these times that are no longer kept were none: store corrects them."""
+        quiet = [frame.name for frame in self.windows.frames if frame.quiet]
+        for low, high in spans:
+            if quiet and low < self.windows.closed - KEPT:
+                self.windows.rebuilds.add((low, high), quiet)
 
     def _request(self, received: int) -> None:
         """Asks store for what is no longer kept, at most once a clock second: by then the ledger has what the trades

@@ -15,7 +15,8 @@ Span = tuple[int, int]
 
 class Range(msgspec.Struct, array_like=True):
     """Numbers `first`…`last` of `epoch` are missing, of times `start` to `end`. `pending`: the jump was seen at
-    that `received` and is not explained yet; None when the ledger has it."""
+    that `received` and is not explained yet; None when the ledger has it. `shown`: when it was seen, candles of windows
+    that end by then had been issued and let go."""
 
     epoch: int
     first: int
@@ -23,6 +24,7 @@ class Range(msgspec.Struct, array_like=True):
     start: int
     end: int
     pending: int | None
+    shown: int = 0
 
 
 class Filled(NamedTuple):
@@ -39,6 +41,7 @@ class Unknown:
         self.ranges: list[Range] = ranges or []
         self.lost: list[Span] = lost or []
         self._stale = True
+        self._shown: list[Span] = []
 
     def add(self, missing: Range) -> Span:
         """Numbers were jumped over. Returns the time they span."""
@@ -54,8 +57,8 @@ class Unknown:
         low, high = [], []
         for found in hit:
             at = min(max(time, found.start), found.end)
-            left = Range(epoch, found.first, first - 1, found.start, at, found.pending)
-            right = Range(epoch, last + 1, found.last, at, found.end, found.pending)
+            left = Range(epoch, found.first, first - 1, found.start, at, found.pending, found.shown)
+            right = Range(epoch, last + 1, found.last, at, found.end, found.pending, found.shown)
             place = self.ranges.index(found)
             self.ranges[place : place + 1] = [part for part in (left, right) if part.first <= part.last]
             low.append(at if left.first <= left.last else found.start)
@@ -70,6 +73,11 @@ class Unknown:
     def overdue(self, received: int) -> Span | None:
         """Takes the ranges that are pending since before `received` as confirmed. Returns their time."""
         return self._settled([found for found in self.ranges if found.pending is not None and found.pending < received])
+
+    def take_shown(self) -> list[Span]:
+        """Times of what was confirmed just now, of which candles that are let go said that nothing is missing."""
+        shown, self._shown = self._shown, []
+        return shown
 
     def lose(self, epoch: int, first: int, last: int) -> Span | None:
         """What is still missing will never come. Returns the time touched."""
@@ -142,6 +150,7 @@ class Unknown:
     def _settled(self, hit: list[Range]) -> Span | None:
         for found in hit:
             found.pending = None
+        self._shown += [(found.start, min(found.end, found.shown)) for found in hit if found.shown > found.start]
         return self._touched(hit)
 
     def _touched(self, hit: list[Range]) -> Span | None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from pipeline.records import ENDED, Candle
+from pipeline.records import ENDED, Candle, Rebuild
 from tests.aggregate.made import (
     MS,
     START,
@@ -22,6 +22,14 @@ from tests.aggregate.made import (
 
 SLOW = 0.3
 """Later than aggregate.instrument.LAG after the moment in question."""
+
+
+def rebuilds(player: Player) -> list[tuple[float, float, tuple[str, ...], float]]:
+    """From, to and horizon in seconds since START, and the time frames."""
+    lines = player.lines.get("md:rebuild:{okx}", [])
+    found = [msgspec.json.decode(line, type=Rebuild) for line in lines]
+    times = [[(time - START) / 10**9 for time in (one.from_time, one.to_time, one.time or 0)] for one in found]
+    return [(low, high, one.timeframes, horizon) for one, (low, high, horizon) in zip(found, times, strict=True)]
 
 
 def test_a_trade_of_a_later_window_closes_the_one_before_at_once() -> None:
@@ -335,8 +343,32 @@ def test_a_trade_for_a_window_that_is_gone_makes_no_candle_there() -> None:
     assert [candle for candle in player.candles("1s") if candle.high == "300"] == []
     assert [candle for candle in player.candles("1m") if candle.high == "300"] == []
     assert player.stage.report()["late"] == 1
+    assert rebuilds(player) == [(0.7, 0.7, ("1s", "1m"), 100.0)], "the day is still here"
     player.finish()
     assert player.candles("1d")[-1].high == "300"
+
+
+def test_a_window_that_was_let_go_is_never_begun_anew_by_a_trade_that_continues_the_numbers() -> None:
+    """Its time is of long ago; the next jump is taken to lie behind a window that is there."""
+    stream = [covered(0), *(trade(n, n) for n in range(1, 700)), trade(700, 5.5), clock(699)]
+    player = played(*stream, trade(702, 702), gap("opened", 701, 701, 5.5, 702, 704), clock(705))
+    assert [c for c in player.candles("1s") if c.open_time == at(5)][1:] == []
+    player.play(entries([trade(701, 5.6, repaired=True), clock(707)]))
+    assert [c for c in player.candles("1s") if c.open_time == at(5)][1:] == []
+    assert [asked[:2] for asked in rebuilds(player)] == [(5.5, 5.5), (5.6, 5.6)]
+
+
+def test_quiet_windows_of_an_old_gap_are_asked_for_in_one_piece_at_most_once_a_second() -> None:
+    stream = [covered(0, ("1s", "1m")), trade(1, 30), trade(9, 1800.5), gap("opened", 2, 8, 30, 1800.5, 1803)]
+    later = [trade(9 + n, 1800.5 + n) for n in range(1, 900)]
+    player = played(*stream, clock(1803), *later, clock(2800))
+    assert rebuilds(player) == []
+    pages = [trade(8, 1500, repaired=True), trade(7, 1000, repaired=True), clock(2801), trade(6, 500, repaired=True)]
+    player.play(entries([*pages, clock(2801.25), clock(2801.5), clock(2802)]))
+    wanted = [(1000, 1800.5, ("1m",), 2098.5), (500, 1000, ("1m",), 2098.5)]
+    assert [(low, high, frames) for low, high, frames, _ in rebuilds(player)] == [one[:3] for one in wanted]
+    whole = [start for start, quality, *_ in brief(player.candles("1m")) if quality == "repaired"]
+    assert sorted(whole) == [960, 1500, 1800]
 
 
 def test_windows_at_the_borders_of_an_open_gap_are_kept() -> None:

@@ -119,6 +119,9 @@ async def test_windows_become_what_their_trades_say(redis_url: str, database_url
     assert [one.revision for one in told] == [1, 4, 0, 0]
     assert {(one.received, one.symbol) for one in told} == {(LATER, "BTC-USDT")}
     assert (told[0].first_id, told[0].last_id, told[0].quote_volume) == ("1", "2", "100.5")
+    wire = await Wire.open(redis_url)
+    assert check((await wire.call(("EXISTS", KEYS.last("candle:1m"))))[0]) == 0, "the newest candle is aggregate's"
+    await wire.close()
 
 
 async def test_what_is_right_already_is_not_published_again(redis_url: str, database_url: str, tmp_path: Path) -> None:
