@@ -10,6 +10,7 @@ from pipeline.wire import Wire
 from store.postgres import Database
 from store.progress import Progress
 from store.rebuild import rebuild_partition
+from store.spill import Spill
 from store.stage import store_partition
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
     Raises SettingsError when the database's schema is newer than this program, or was changed."""
     heartbeat = Heartbeat(name, settings.heartbeat_dir)
     progress = Progress(heartbeat)
+    partitions = settings.all_partitions()
 
     async def open_wire() -> Wire:
         return await Wire.open(settings.redis_address())
@@ -31,8 +33,14 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
     beating = asyncio.create_task(heartbeat.run())
     try:
         async with asyncio.TaskGroup() as group:
-            for partition in settings.all_partitions():
+            for partition in partitions:
                 keys = Keys(settings.namespace, partition)
+                spill = Spill(
+                    settings.state_dir / "spill" / name / partition,
+                    settings.file.disk.spill_bytes // len(partitions),
+                    heartbeat.error,
+                    namespace=settings.namespace,
+                )
                 group.create_task(rebuild_partition(keys, open_wire, open_database, progress, stop))
                 group.create_task(
                     store_partition(
@@ -41,6 +49,7 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
                         open_database,
                         progress,
                         stop,
+                        spill,
                         most_rows=settings.file.store.batch_rows,
                         age=settings.file.store.batch_age,
                     ),

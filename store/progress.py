@@ -24,6 +24,7 @@ class Progress:
         self._batches = 0
         self._latency: defaultdict[str, Latency] = defaultdict(Latency)
         self._rebuilds: dict[str, int] = {}
+        self._spills: dict[str, Callable[[], Mapping[str, Any]]] = {}
         heartbeat.describe("", self.details)
 
     def running(self, partition: str) -> None:
@@ -75,6 +76,10 @@ class Progress:
             self._rebuilds[partition] = waiting
         self._heartbeat.counters["rebuilt"] += windows
 
+    def spills(self, partition: str, row: Callable[[], Mapping[str, Any]]) -> None:
+        """`row` tells what of the partition waits on disk."""
+        self._spills[partition] = row
+
     def details(self) -> Mapping[str, Any]:
         """As docs/architecture.md lists it; rows and latency are since the process started. The latency of the whole
         is that of trades."""
@@ -87,6 +92,7 @@ class Progress:
             "latency_buckets": self._latency["trades"].buckets(),
             "batches": self._batches,
             "rebuilds": {"waiting": sum(self._rebuilds.values()), "windows": self._heartbeat.counters["rebuilt"]},
+            "spill": {partition: dict(row()) for partition, row in sorted(self._spills.items())},
             "cursors": dict(sorted(self._cursors.items())),
         }
 

@@ -5,6 +5,7 @@ The groups it moves deliver nothing: people see the lag in them, and the trimmer
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import redis.exceptions
 
@@ -19,6 +20,15 @@ REREAD_MS = 60_000
 """How much of a stream that ends before its cursor is read again: what came since its Redis began anew."""
 
 log = logging.getLogger(__name__)
+
+
+class Fetched(NamedTuple):
+    """Entries of one stream, in order, and the id after which they were read."""
+
+    kind: str
+    stream: str
+    old: str
+    entries: list[Entry]
 
 
 class Source:
@@ -53,16 +63,40 @@ class Source:
 
     async def read(self, batch: Batch, most: int, *, block: bool) -> None:
         """Adds to the batch what has come, about `most` entries; with `block` it waits a moment for the first."""
+        for kind, stream, old, entries in await self.fetch(most, block=block):
+            batch.take(kind, stream, old, entries)
+
+    async def fetch(self, most: int, *, block: bool) -> list[Fetched]:
+        """What has come, by stream, about `most` entries; with `block` it waits a moment for the first."""
         count = max(1, most // self._busy_streams)
         groups, self._groups = list(self._groups.values()), {}
         wait: Command = ("BLOCK", BLOCK_MS) if block else ()
         read: Command = ("XREAD", "COUNT", count, *wait, "STREAMS", *self._read_to, *self._read_to.values())
         *moved, found = await self._wire.call(*groups, read, block=BLOCK_MS / 1000)
         self._note(moved)
-        for stream, entries in _found(check(found)):
-            batch.take(self._kinds[stream], stream, self._read_to[stream], entries)
-            self._read_to[stream] = entries[-1].id.decode()
-        self._busy_streams = max(1, len(found or ()))
+        fetched = [
+            Fetched(self._kinds[stream], stream, self._read_to[stream], entries)
+            for stream, entries in _found(check(found))
+        ]
+        self._read_to |= {each.stream: each.entries[-1].id.decode() for each in fetched}
+        self._busy_streams = max(1, len(fetched))
+        return fetched
+
+    async def between(self, stream: str, after: str, to: str, most: int) -> list[Entry]:
+        """What the stream still has after one id and up to another, the first `most` entries."""
+        (found,) = await self._wire.call(("XRANGE", stream, f"({after}", to, "COUNT", most))
+        return _entries(check(found))
+
+    async def shown(self) -> dict[str, Cursor]:
+        """Where the groups stand: what was safe when Redis was last told."""
+        replies = await self._wire.call(*(("XINFO", "GROUPS", stream) for stream in self._kinds))
+        shown: dict[str, Cursor] = {}
+        for stream, reply in zip(self._kinds, replies, strict=True):
+            groups = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in check(reply)]
+            ours = next((group for group in groups if group[b"name"] == STAGE.encode()), {})
+            entry = ours.get(b"last-delivered-id", b"0-0").decode()
+            shown[stream] = Cursor(entry, ours.get(b"entries-read") or 0)
+        return shown
 
     def show(self, stream: str, cursor: Cursor) -> None:
         """The stream is stored so far; Redis hears of it with the next read, or `tell`."""
@@ -102,10 +136,8 @@ class Source:
 
 def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
     """XREAD's reply: the entries of each stream that had any."""
-    return [
-        (
-            stream.decode(),
-            [Entry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries],
-        )
-        for stream, entries in reply or ()
-    ]
+    return [(stream.decode(), _entries(entries)) for stream, entries in reply or ()]
+
+
+def _entries(reply: Reply) -> list[Entry]:
+    return [Entry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in reply]

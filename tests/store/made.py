@@ -32,6 +32,8 @@ from store.batch import Batch
 from store.postgres import Database
 from store.prepare import prepare
 from store.progress import Progress
+from store.spill import Spill
+from store.spilling import AWAY
 from store.stage import store_partition
 
 SECOND = 1_000_000_000
@@ -228,6 +230,8 @@ def start(
     most_rows: int = 1000,
     age: float = 0.02,
     name: str = "store-0",
+    patience: float = AWAY,
+    most_bytes: int = 64 * 1024 * 1024,
 ) -> Running:
     """A store for `keys` in a task of this loop."""
     heartbeat = Heartbeat(name, folder)
@@ -238,8 +242,10 @@ def start(
         lambda: Database.open(database_url, name),
         Progress(heartbeat),
         stop,
+        Spill(folder / "spill" / name, most_bytes, heartbeat.error, namespace=keys.namespace),
         most_rows=most_rows,
         age=age,
+        patience=patience,
     )
     return Running(asyncio.create_task(work), stop, heartbeat)
 
