@@ -25,8 +25,8 @@ class Repair(msgspec.Struct, omit_defaults=True):
 
     `number` is that of its last want, `since` the host's time at which it was first wanted. `wanted`: it stands in
     `md:want` as `first` … `last`, written at age `written`, when `missing` numbers had not come; else it is wanted
-    (anew) at age `due`. `failures` sets the pause. `once`, `twice`, `lost`: numbers that one, two, three answers
-    spanned and lacked.
+    (anew) at age `due`. `failures` sets the pause, `answer` is what came of the last want. `once`, `twice`, `lost`:
+    numbers that one, two, three answers spanned and lacked.
     """
 
     number: int = 0
@@ -38,6 +38,7 @@ class Repair(msgspec.Struct, omit_defaults=True):
     missing: int = 0
     due: int = 0
     failures: int = 0
+    answer: str | None = None
     once: Ranges = []
     twice: Ranges = []
     lost: Ranges = []

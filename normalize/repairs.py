@@ -45,6 +45,18 @@ class Repairs:
         for _, name, hole in sorted(found, key=lambda row: (*row[:2], row[2].name)):
             yield trades_key(name, *hole.name), _want(name, hole)
 
+    def waiting(self) -> Iterator[tuple[str, Want, int, str | None]]:
+        """What will be wanted anew, in the same order: (key, the last want, in so many ns, what came of that)."""
+        now = self._state.stream.now
+        found = [
+            (hole.from_time, name, hole, hole.repair)
+            for name in self._state.busy
+            for hole in _holes(self._state.continuity[name])
+            if hole.remaining and hole.repair is not None and not hole.repair.wanted
+        ]
+        for _, name, hole, repair in sorted(found, key=lambda row: (*row[:2], row[2].name)):
+            yield trades_key(name, *hole.name), _want(name, hole), max(0, repair.due - now), repair.answer
+
     def wanted(self, instrument: str) -> int:
         """How many holes of the instrument are being fetched."""
         return len(self._wanted.get(instrument, ()))
@@ -58,6 +70,7 @@ class Repairs:
         if data.state == "asked" or not hole.remaining or hole.closed:
             return
         self._take_back(key.instrument, hole)
+        hole.repair.answer = (data.reason or data.state)[:MOST_REASON]
         if data.state == "answered":
             self._answered(key, hole, data)
         elif data.permanent:
@@ -158,6 +171,7 @@ class Repairs:
         if progress:
             repair.failures = 0
         if lacking or not progress:
+            repair.answer = f"the exchange lacks {intervals.count(lacking)} of them" if lacking else "nothing came"
             self._again(repair)
         else:
             # The answer spanned a part; the rest needs no pause.

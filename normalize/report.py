@@ -1,5 +1,6 @@
 """What `pipeline status` shows of a partition of normalize: JSON values, small. Reads the state, changes nothing."""
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -18,11 +19,12 @@ def describe(state: State, shelf: Shelf, repairs: Repairs) -> dict[str, Any]:
     stream = state.stream
     names = sorted({*state.evidence.covers, *state.continuity})
     wants = {key: _want(want) for key, want in sorted(shelf.wants.items())}
+    wants |= dict(islice(_fetching(repairs), MOST_WANTS))
     return {
         "subscriptions": {name: _trades(state, repairs, name) for name in names},
         "latest": state.latest.report(),
         "books": shelf.report(),
-        "wants": wants | {key: _want(want) for key, want in islice(repairs.wants(), MOST_WANTS)},
+        "wants": wants,
         "dead": dict(stream.dead),
         "control": dict(stream.control),
         "writer": stream.writer,
@@ -60,6 +62,14 @@ def _trades(state: State, repairs: Repairs, name: str) -> dict[str, Any]:
         "repair_overlaps": seen.repair_overlaps,
         "unrecoverable": seen.unrecoverable,
     }
+
+
+def _fetching(repairs: Repairs) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is wanted of trades, then what will be wanted anew: `waits` ns until then, and the `answer` before."""
+    for key, want in repairs.wants():
+        yield key, _want(want)
+    for key, want, waits, answer in repairs.waiting():
+        yield key, _want(want) | {"waits": waits, "answer": answer}
 
 
 def _want(want: Want) -> dict[str, Any]:

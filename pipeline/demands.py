@@ -28,8 +28,8 @@ class Fetching(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """What normalize wants of ingest now, and what ingest has made of it (`state`: queued, asked …; null where ingest
-    does not know it yet). `since` in ns. `trades` is null of order books."""
+    """What normalize wants of ingest now, and what ingest has made of it (`state`: queued, asked …; waiting: until it
+    is wanted anew; null where ingest does not know it yet). `since` in ns. `trades` is null of order books."""
 
     exchange: str
     key: str
@@ -57,8 +57,8 @@ def demands(snapshot: Snapshot, exchange: str) -> list[Demand]:
             number=want["number"],
             since=want["since"],
             reason=want["reason"],
-            state=request.get("state"),
-            answer=request.get("reason"),
+            state="waiting" if "waits" in want else request.get("state"),
+            answer=want["answer"] if "waits" in want else request.get("reason"),
             trades=_fetching(want, request) if want["what"] == "trades" else None,
         )
         for key, want in seen.wants.items()

@@ -104,13 +104,19 @@ def _read(given: Settings, wanted: dict[str, Any]) -> list[Row]:
 
 
 def _repairs(given: Settings) -> Repairs:
-    """What the ingest processes of this machine reported last."""
-    found = {}
+    """What the ingest processes of this machine reported last; and those of normalize, of what is to be fetched
+    again after a while."""
+    found: dict[str, Row] = {}
+    waiting: dict[str, Row] = {}
     for name, report in reports.read_all(given.heartbeat_dir).items():
-        if name.startswith("ingest-"):
-            for key, row in (report.details.get("requests") or {}).items():
-                found[f"{name.removeprefix('ingest-')} {key}"] = row
-    return found
+        stage, _, exchange = name.partition("-")
+        if stage == "ingest":
+            found |= {f"{exchange} {key}": row for key, row in (report.details.get("requests") or {}).items()}
+        for partition in (report.details.get("partitions") or {}).values() if stage == "normalize" else ():
+            for key, want in (partition.get("wants") or {}).items():
+                if "waits" in want:
+                    waiting[f"{exchange} {key}"] = {"state": "waiting", "reason": want.get("answer")}
+    return found | waiting
 
 
 def _repair(row: Row, repairs: Repairs) -> Row | None:

@@ -141,6 +141,15 @@ def test_the_progress_of_a_repair_is_shown(ledger: Instance) -> None:
     assert "fetching asked, 1 of 4 numbers, 12.5 a second, 3.0s left, the exchange forgets them before that" in words
 
 
+def test_what_waits_to_be_fetched_again_says_why(ledger: Instance) -> None:
+    want = {"what": "trades", "instrument": "BTC-USDT-SWAP", "number": 2, "since": 0, "reason": "gap"}
+    again = {"trades BTC-USDT-SWAP 0 20": want | {"waits": 5_000_000_000, "answer": "repair is off"}}
+    ledger.report("normalize-okx", details={"partitions": {"okx": {"wants": again}}})
+    (repair,) = [row["repair"] for row in listed(ledger, "--open")]
+    assert (repair["state"], repair["reason"], repair["done"]) == ("waiting", "repair is off", None)
+    assert "fetching waiting: repair is off" in " ".join(ledger.run("gaps").stdout.split())
+
+
 def test_every_field_is_documented(ledger: Instance) -> None:
     from tests.commands.test_status import DOCS
 

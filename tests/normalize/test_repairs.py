@@ -194,6 +194,8 @@ def _round(number: int, reason: str | None) -> list[Frame]:
 
 
 def test_a_refusal_for_now_is_tried_for_ever() -> None:
+    shown: Any = run(*WANTED, refused(1, 5, "429"), clock(6)).stage.report()["wants"]
+    assert (shown[KEY]["waits"], shown[KEY]["answer"], shown[KEY]["number"]) == (4 * SECOND, "429", 1)
     played = run(*WANTED, *[frame for number in range(1, 31) for frame in _round(number, "429")])
     assert played.wants[KEY]["number"] == 31
     assert [pause(n) // SECOND for n in (1, 2, 3, 7, 8, 9, 99)] == [5, 10, 20, 320, 600, 600, 600]
