@@ -48,6 +48,15 @@ def _processes(snapshot: Snapshot, settings: Settings, rows: tuple[Subscription,
             yield _about(process, "restarts", text, process.last_restart)
         if process.report and process.report.waiting_for and beats(process, snapshot.at):
             yield _about(process, "waiting", f"waits for {process.report.waiting_for}")
+        yield from _spills(process, snapshot.at)
+
+
+def _spills(process: Process, now: int) -> Iterator[Reason]:
+    """Of each partition whose disk takes no more."""
+    if process.report is not None and beats(process, now):
+        for partition, row in process.report.details.get("spill", {}).items():
+            if row.get("trouble"):
+                yield _about(process, "spill_full", f"{partition}: {row['trouble']}")
 
 
 def _state(process: Process, snapshot: Snapshot) -> Iterator[Reason]:

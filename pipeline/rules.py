@@ -53,6 +53,7 @@ RULES: dict[str, Rule] = {
     "redis_version": Rule("degraded", "degraded", "Redis is older than 7.0"),
     "redis_volatile": Rule("notice", "notice", "Redis writes nothing to disk: its crash loses what is not yet stored"),
     "postgres_away": Rule("unhealthy", "degraded", "Postgres does not answer"),
+    "spill_full": Rule("degraded", "degraded", "store can put no more on disk while Postgres is away, so Redis fills"),
     "disk": Rule("degraded", "degraded", "less than 2 GiB of disk free for the state folder"),
     "unexpected": Rule("notice", "notice", "a process runs that the settings do not ask for"),
 }

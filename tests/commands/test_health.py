@@ -192,6 +192,11 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
     "redis_version": lambda: (redis(version="6.2.14"), "redis", "redis"),
     "redis_volatile": lambda: (redis(persistent=False), "redis", "redis"),
     "postgres_away": lambda: (snapshot(postgres=Postgres(error="refused")), "postgres", "postgres"),
+    "spill_full": lambda: (
+        snapshot(with_report("store-0", details={"spill": {"okx": {"trouble": "the bound"}, "binance": {}}})),
+        "store-0",
+        "store-0",
+    ),
     "disk": lambda: (snapshot(disk_free=DISK_FREE - 1), "disk", None),
     "unexpected": lambda: (snapshot(process("ingest-kraken", expected=False)), "ingest-kraken", "ingest-kraken"),
 }
