@@ -232,7 +232,7 @@ class Windows:
             self.rebuilds.add((time, summary.last.time), [frame.name])
             kept = False
         if end <= self.closed:
-            self._reprice(frame, start, filled)
+            self._reprice(frame, start, summary.last, filled)
         if end <= frame.rolled:
             for user in frame.users:
                 kept &= self._absorb(user, summary, filled)
@@ -249,15 +249,18 @@ class Windows:
             window.stale = True
             self.look_again(start, start)
 
-    def _reprice(self, frame: Frame, start: int, filled: Span | None) -> None:
-        """A closed window got a trade: the quiet ones after it may have another previous close. Behind a missing trade
-        there are none before the next one."""
+    def _reprice(self, frame: Frame, start: int, point: Point, filled: Span | None) -> None:
+        """A closed window got a trade: the quiet ones after it may have another previous close. In the time that was
+        missing they had none."""
         place = bisect_right(frame.traded, start)
         after = frame.traded[place] if place < len(frame.traded) else self.closed
         self.look_again(start, after)
+        window = frame.windows.get(start)
+        closes = window is None or window.summary is None or window.summary.last == point
         end = start + frame.width
-        if frame.quiet and end < min(after, self.closed - KEPT) and not _touches(filled, start, end):
-            self.rebuilds.add((end, after - 1), [frame.name])
+        known = max(end, filled[1] + 1) if filled is not None and _touches(filled, start, end) else end
+        if frame.quiet and closes and known < min(after, self.closed - KEPT):
+            self.rebuilds.add((known, after - 1), [frame.name])
 
     def _forget(self, frame: Frame, window: Window) -> None:
         del frame.windows[window.open]

@@ -63,12 +63,14 @@ class Known:
 
 @dataclass
 class Outages:
-    """Everything is drawn from `seed`. `truth` is what was printed, `records` what reached aggregate."""
+    """Everything is drawn from `seed`. `truth` is what was printed, `records` what reached aggregate. With `jitter` any
+    trade may be dated before the one before it; then everything comes in the end."""
 
     seed: int
     frames: tuple[str, ...]
     quiet_from: str
     longest: float
+    jitter: bool = False
     records: list[Record] = field(default_factory=list)
     truth: list[Trade] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
@@ -137,6 +139,8 @@ class Outages:
 
     def print(self, lag: float = 0.0) -> Trade:
         number = len(self.truth) + 1
+        if self.jitter and not lag:
+            lag = self.random.choice((0.0, 0.0, 0.05, 0.2, 0.6))
         price = f"{100 + self.random.randrange(400) / 10:.2f}"
         side = self.random.choice(("buy", "sell"))
         size = self.random.choice(("1", "0.10", "2.5"))
@@ -175,7 +179,7 @@ class Outages:
     def repair(self, hole: Hole) -> None:
         """A page of the hole: from its newest or oldest end or its middle, in any order and in pieces; or its end."""
         left = sorted(hole.open)
-        if self.random.random() < 0.06:
+        if self.random.random() < 0.06 and not self.jitter:
             self.lost |= hole.open
             hole.open.clear()
             self._tell(hole, "closed")
@@ -209,11 +213,11 @@ def known(records: Iterable[Record]) -> Known:
     """What these records let one know, worked out number by number."""
     trades = sorted((one for one in records if isinstance(one, Trade)), key=lambda one: one.sequence)
     spans = [
-        (before.time or 0, after.time or 0)
+        (min(before.time or 0, after.time or 0), max(before.time or 0, after.time or 0))
         for before, after in itertools.pairwise(trades)
         if after.sequence > before.sequence + 1
     ]
-    return Known(trades, [(0, (trades[0].time or 0) - 1), *spans])
+    return Known(trades, [(0, (trades[0].time or 0) - 1), *sorted(spans)])
 
 
 def judged(known: Known, frame: str, start: int, quiet_from: str, before: Candle | None) -> Candle | None:

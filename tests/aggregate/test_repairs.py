@@ -65,10 +65,29 @@ class Stored:
 def test_in_the_end_every_candle_is_that_of_all_trades(
     seed: int, frames: tuple[str, ...], quiet_from: str, longest: float, events: int, sizes: list[int]
 ) -> None:
-    market = Outages(seed, frames, quiet_from, longest).run(events)
-    stored = Stored(market).play(sizes)
+    stored = Stored(Outages(seed, frames, quiet_from, longest).run(events)).play(sizes)
+    newest = max(one.time or 0 for one in stored.market.truth)
+    check_candles(stored, newest)
+    check_revisions(stored)
+    check_state(stored)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, FRAMES, QUIET, LONGEST, st.integers(5, 120), st.lists(st.integers(5, 300), min_size=1, max_size=5))
+@example(286, ("1m", "4h"), "1m", 60_000.0, 120, [60])
+def test_trades_whose_times_are_not_in_the_order_of_their_numbers_are_in_their_candles_in_the_end(
+    seed: int, frames: tuple[str, ...], quiet_from: str, longest: float, events: int, sizes: list[int]
+) -> None:
+    stored = Stored(Outages(seed, frames, quiet_from, longest, jitter=True).run(events)).play(sizes)
+    newest = max(one.time or 0 for one in stored.market.truth)
+    check_candles(stored, newest - 2 * SECOND)
+
+
+def check_candles(stored: Stored, until: int) -> None:
+    """Those of windows that end by `until`."""
+    market = stored.market
+    frames, quiet_from = market.frames, market.quiet_from
     now = known(market.records)
-    until = max(one.time or 0 for one in now.trades)
     wanted_at = {(frame, start) for frame in frames for start in all_windows(now, frame, quiet_from, until)}
     shown = {window for window, row in stored.rows.items() if row.close_time <= until}
     for window in sorted(wanted_at | shown):
@@ -79,8 +98,6 @@ def test_in_the_end_every_candle_is_that_of_all_trades(
             continue
         assert row is not None, window
         assert same(row, wanted), (window, row, wanted)
-    check_revisions(stored)
-    check_state(stored, until)
 
 
 def same(row: Candle, wanted: Candle) -> bool:
@@ -99,7 +116,7 @@ def check_revisions(stored: Stored) -> None:
         assert len(set(seconds)) == len(seconds), window
 
 
-def check_state(stored: Stored, until: int) -> None:
+def check_state(stored: Stored) -> None:
     """What was repaired or given up is gone from it: ten minutes and the last windows are left."""
     report = stored.player.stage.report()
     young = sum(10 * MINUTE // WIDTHS[frame] + 5 for frame in stored.market.frames)
