@@ -81,6 +81,7 @@ def test_trades_and_candles_of_a_recording(tmp_path: Path) -> None:
             "kline",
             "orderbook",
             "quote",
+            "rebuild",
             "ticker",
             "trade",
         )
