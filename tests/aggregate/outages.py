@@ -9,6 +9,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import msgspec
 
@@ -181,8 +182,8 @@ class Outages:
         left = sorted(hole.open)
         if self.random.random() < 0.06 and not self.jitter:
             self.lost |= hole.open
-            hole.open.clear()
             self._tell(hole, "closed")
+            hole.open.clear()
         else:
             size = self.random.choice((1, 2, 5, 40))
             begin = self.random.choice((0, max(0, len(left) - size), self.random.randrange(len(left))))
@@ -206,7 +207,8 @@ class Outages:
         before, after = self.truth[hole.first - 2], self.truth[hole.last]
         times = {"from_time": before.time, "to_time": after.time}
         told = gap(state, hole.first, hole.last, 0, 0, self.now, remaining=tuple((n, n) for n in sorted(hole.open)))
-        self.records.append(msgspec.structs.replace(told, **times))
+        repaired = hole.last - hole.first + 1 - len(hole.open)
+        self.records.append(msgspec.structs.replace(told, repaired=repaired, **times))
 
 
 def known(records: Iterable[Record]) -> Known:
@@ -264,3 +266,11 @@ def all_windows(known: Known, frame: str, quiet_from: str, until: int) -> set[in
     if width >= WIDTHS[quiet_from]:
         return set(range(START, until - width + 1, width))
     return {time - time % width for time in known.times if time - time % width + width <= until}
+
+
+def same(row: Candle, wanted: Candle) -> bool:
+    """Whether they say the same, revisions and spelling apart."""
+    names = ("open", "high", "low", "close", "volume", "quote_volume", "buy_volume", "buy_quote_volume")
+    numbers = all(Decimal(getattr(row, name)) == Decimal(getattr(wanted, name)) for name in names)
+    others = ("trades_count", "first_id", "last_id", "quality", "missing", "open_time", "close_time")
+    return numbers and all(getattr(row, name) == getattr(wanted, name) for name in others)

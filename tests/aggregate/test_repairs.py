@@ -1,7 +1,6 @@
 """Whatever goes missing and in whatever order it comes again: in the end every candle is that of all trades."""
 
 from collections import defaultdict
-from decimal import Decimal
 
 import msgspec
 from hypothesis import example, given, settings
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.records import Candle, Rebuild, Trade
 from pipeline.timeframes import DEFAULT_TIMEFRAMES, WIDTHS
 from tests.aggregate.made import MINUTE, SECOND, Player, entries
-from tests.aggregate.outages import Outages, all_windows, judged, known, windows
+from tests.aggregate.outages import Outages, all_windows, judged, known, same, windows
 
 SEEDS = st.integers(0, 10**9)
 FRAMES = st.sampled_from([("1s", "5s", "1m", "5m", "1h", "1d"), DEFAULT_TIMEFRAMES, ("1s",), ("1m", "4h")])
@@ -98,13 +97,6 @@ def check_candles(stored: Stored, until: int) -> None:
             continue
         assert row is not None, window
         assert same(row, wanted), (window, row, wanted)
-
-
-def same(row: Candle, wanted: Candle) -> bool:
-    names = ("open", "high", "low", "close", "volume", "quote_volume", "buy_volume", "buy_quote_volume")
-    numbers = all(Decimal(getattr(row, name)) == Decimal(getattr(wanted, name)) for name in names)
-    others = ("trades_count", "first_id", "last_id", "quality", "missing", "open_time", "close_time")
-    return numbers and all(getattr(row, name) == getattr(wanted, name) for name in others)
 
 
 def check_revisions(stored: Stored) -> None:
