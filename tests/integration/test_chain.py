@@ -227,7 +227,7 @@ async def test_failing_execs_change_no_byte(
     found, reread = await chain(tmp_path, redis_server.url, venue.keys, venue.raw, open_wire, most)
     assert_same(found, venue)
     assert len(failed) > 5
-    assert reread > 50
+    assert reread > 10, "books stand behind the cursor when a fault hits"
 
 
 async def test_workers_killed_again_and_again_change_no_byte(
