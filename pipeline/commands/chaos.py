@@ -241,8 +241,7 @@ class Run(Performance):
             if not gaps_stay:
                 self._repaired()
             self.settling.drained(DRAINS)
-            self.settling.until(self._rebuilt, "candles of long ago to be computed again", DRAINS)
-            self.settling.drained(DRAINS)
+            self.settling.rebuilt(DRAINS)
         except NotSettled as error:
             self._note(str(error))
             self.unsettled.append(str(error))
@@ -270,12 +269,6 @@ class Run(Performance):
             return not left[1]
 
         self.settling.until(closed, "every gap to be closed", 3_600.0)
-
-    def _rebuilt(self) -> bool:
-        """Whether nothing waits in store's list of windows."""
-        with self.scene.postgres() as connection:
-            (there,) = connection.execute("SELECT to_regclass('rebuilds')").fetchone() or (None,)
-            return there is None or connection.execute("SELECT FROM rebuilds LIMIT 1").fetchone() is None
 
     def judge(self, seed: int, *, gaps_stay: bool) -> Outcome:
         """Reads Postgres, compares, stops everything. Raises ServerAway when there is nothing to read."""

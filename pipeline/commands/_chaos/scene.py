@@ -14,6 +14,7 @@ import redis.exceptions
 from pipeline.commands._chaos.plan import SUPERVISORD
 from pipeline.commands._chaos.proxy import Proxy
 from pipeline.commands._chaos.slowdisk import SlowDisk
+from pipeline.commands._demo.settling import open_gaps
 from pipeline.commands._demo.venue import Venue
 from pipeline.errors import ServerAway
 from pipeline.parent import command_of
@@ -22,8 +23,6 @@ from pipeline.probes import redis as redis_probe
 from pipeline.reports import read_all
 from pipeline.settings import Settings
 from pipeline.supervisor import Supervisor
-
-_OPEN = "SELECT count(*) FROM trade_gaps WHERE state <> 'closed'"
 
 
 class Line(NamedTuple):
@@ -109,9 +108,10 @@ class Scene:
 
     def open_gaps(self) -> int:
         """Open gaps in the ledger. Raises ServerAway."""
-        with self.postgres() as connection:
-            row = connection.execute(_OPEN).fetchone()
-        return int(str(row[0])) if row else 0
+        try:
+            return open_gaps(self.settings)
+        except psycopg.Error as error:
+            raise ServerAway(f"postgres: {postgres_probe.short(error)}") from error
 
     def retire(self, proxy: Proxy, after: float) -> None:
         """Closes the proxy in so many seconds: what it holds is passed on first."""

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import redis.exceptions
@@ -103,6 +103,12 @@ class Settling:
         """No gap in the ledger is open, and the candles of the last one that closed are stored."""
         self.until(lambda: open_gaps(self._settings) == 0, "every gap to be repaired", deadline)
         self.drained(deadline)
+        self.rebuilt(deadline)
+
+    def rebuilt(self, deadline: float = DEADLINE) -> None:
+        """No candle of long ago waits to be computed from stored trades, and what came of the last is stored."""
+        self.until(lambda: waiting_rebuilds(self._settings) == 0, "every candle to be computed anew", deadline)
+        self.drained(deadline)
 
     def _drain(self, keys: Keys, since: Id, deadline: float) -> None:
         """Stage by stage: what stood last in its input when the one before had all."""
@@ -155,8 +161,17 @@ class Settling:
 
 def open_gaps(settings: Settings) -> int:
     """Open gaps in the ledger. Raises psycopg.Error."""
+    return _count(settings, "SELECT count(*) FROM trade_gaps WHERE state <> 'closed'")
+
+
+def waiting_rebuilds(settings: Settings) -> int:
+    """Spans of candles that store has yet to compute from trades. Raises psycopg.Error."""
+    return _count(settings, "SELECT count(*) FROM rebuilds")
+
+
+def _count(settings: Settings, query: LiteralString) -> int:
     with postgres_probe.connect(settings) as connection:
-        row = connection.execute("SELECT count(*) FROM trade_gaps WHERE state <> 'closed'").fetchone()
+        row = connection.execute(query).fetchone()
     return int(str(row[0])) if row else 0
 
 
