@@ -174,8 +174,6 @@ class Feed(Protocol):
     strict: bool
     """Whether the exchange itself refuses instruments it does not have. Where it accepts them and stays silent,
     nothing is subscribed before the list has it."""
-    trading: str
-    """The status of an instrument that is being traded, in the exchange's own word."""
     book_channels: frozenset[str]
     """The channels that carry order books."""
     horizon: int | None

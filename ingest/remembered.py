@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ingest.feed import Feed, Listed
+from pipeline.exchanges import EXCHANGES
 from pipeline.records import Instrument
 from pipeline.streams import Keys
 from pipeline.wire import Wire, check
@@ -16,10 +17,10 @@ async def remembered(wire: Wire, keys: Keys, feed: Feed, now: int) -> list[Liste
     """The newest record of each instrument that has not expired `now` (ns UTC); every partition has them all.
     Raises ServerAway."""
     fields = check((await wire.call(("HVALS", keys.last("instrument"))))[0])
-    return list(_read(fields, feed, now))
+    return list(_read(fields, EXCHANGES[feed.name].traded, now))
 
 
-def _read(texts: list[bytes], feed: Feed, now: int) -> Iterator[Listed]:
+def _read(texts: list[bytes], traded: str, now: int) -> Iterator[Listed]:
     """What cannot be read is left out: a list will come."""
     for text in texts:
         try:
@@ -27,4 +28,4 @@ def _read(texts: list[bytes], feed: Feed, now: int) -> Iterator[Listed]:
         except msgspec.DecodeError:
             continue
         if record.expiry is None or record.expiry > now:
-            yield Listed(record.instrument, record.symbol, record.status == feed.trading)
+            yield Listed(record.instrument, record.symbol, record.status == traded)

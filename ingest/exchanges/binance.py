@@ -25,6 +25,7 @@ from ingest.feed import (
 )
 from ingest.history import Forward, Row, Source
 from pipeline.errors import ExchangeError
+from pipeline.exchanges import EXCHANGES
 from pipeline.instruments import canonical_symbol
 from pipeline.timeframes import HOUR, MINUTE, SECOND
 from pipeline.wants import Want
@@ -51,7 +52,7 @@ _CHANNELS = {
 }
 _INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
 _PREFIX = '{"stream":"'
-_TRADING = "TRADING"
+_TRADING = EXCHANGES["binance"].traded
 _SHUTDOWN = "serverShutdown"
 _USED = "x-mbx-used-weight-1m"
 _PAUSES = {429: 10 * SECOND, 418: 2 * MINUTE, 403: MINUTE}
@@ -124,7 +125,6 @@ class Feed:
     clock_step = 1_000_000
     # Unknown and delisted symbols are acknowledged, and stay silent.
     strict = False
-    trading = _TRADING
     book_channels = frozenset({"depth@100ms"})
     # Binance keeps every trade there ever was.
     horizon: int | None = None

@@ -28,6 +28,7 @@ from ingest.feed import (
 )
 from ingest.history import Backward, Row, Source
 from pipeline.errors import ExchangeError
+from pipeline.exchanges import EXCHANGES
 from pipeline.instruments import canonical_symbol
 from pipeline.timeframes import DAY, HOUR, SECOND
 from pipeline.wants import Want
@@ -69,7 +70,7 @@ _ALLOWANCES = {
 }
 MOST_TRADES = 100
 MOST_NEWEST = 500
-_TRADING = "live"
+_TRADING = EXCHANGES["okx"].traded
 _MARKETS = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _PONG = Pong()
 _OTHER = Other()
@@ -158,7 +159,6 @@ class Feed:
     clock_step = 1_000_000
     # An instrument it does not have is refused with 60018.
     strict = True
-    trading = _TRADING
     book_channels = frozenset({"books"})
     # "The last 3 months": the shortest three months there are.
     horizon: int | None = 89 * DAY
