@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.demo.outsider import Outsider
 
 ROOT = Path(__file__).parents[2]
 KEYS = [
@@ -62,9 +65,13 @@ def test_the_demo_proves_that_nothing_was_lost(tmp_path: Path) -> None:
 
 
 def test_every_process_is_killed_in_turn_under_load_and_is_back_by_itself(tmp_path: Path) -> None:
-    told, said = demo(
-        tmp_path, "--for", "60s", "--rate", "400", "--folder", str(tmp_path / "d"), "--blows", EVERY_PROCESS
-    )
+    folder = tmp_path / "d"
+    with Outsider(folder, ("sim:trade:{okx}", "sim:trade:{binance}")) as outsider:
+        told, said = demo(tmp_path, "--for", "60s", "--rate", "400", "--folder", str(folder), "--blows", EVERY_PROCESS)
+    # Nor does who reads the streams from outside miss a trade, or see one twice.
+    assert outsider.count() == told["trades_stored"]
+    assert len(outsider.ends) > 5
+    assert set(outsider.ends) == {-signal.SIGKILL}
     assert told["kills"] == len(EVERY_PROCESS.split(","))
     for name in EVERY_PROCESS.split(","):
         assert f"{name} works again" in said
