@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline import settings
+
 PAGE = Path(__file__).parents[2] / "docs" / "streams.md"
 LIFE = 6.0
 """Seconds after which it is killed and started again."""
@@ -25,10 +27,10 @@ def program(streams: tuple[str, ...]) -> str:
 
 
 class Outsider:
-    """Reads from when the Redis of the demo's folder is there until the end of the block."""
+    """Reads from when the settings of the demo are there until the end of the block."""
 
     def __init__(self, folder: Path, streams: tuple[str, ...]) -> None:
-        self._socket = folder / "state" / "run" / "redis.sock"
+        self._settings = folder / "data_collection.json"
         self._home = folder.parent
         self._code = program(streams)
         self._stop = threading.Event()
@@ -52,10 +54,11 @@ class Outsider:
             return int(count)
 
     def _run(self) -> None:
-        while not self._socket.exists():
+        while not self._settings.exists() or not self._settings.read_bytes().endswith(b"}\n"):
             if self._stop.wait(0.2):
                 return
-        environ = {**os.environ, "REDIS_URL": f"unix://{self._socket}"}
+        # Below a long path the socket is elsewhere: the settings know.
+        environ = {**os.environ, "REDIS_URL": settings.load(self._settings, {}).redis_address()}
         while not self._stop.is_set():
             child = subprocess.Popen([sys.executable, "-c", self._code], cwd=self._home, env=environ)
             self._stop.wait(LIFE)
