@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from normalize import saving
 from normalize.asking import SECOND, Asking
 from normalize.chain import WAITING
 from normalize.chains import Chains
@@ -39,8 +38,8 @@ class InstrumentBook:
     """See the methods. `received` is the host's time (ns) of a frame; durations go by how far it advances, so that
     neither a host's clock that steps back nor frames out of order shorten any: `now` is that age.
 
-    `turned`: whether the book is valid, and since when it is so or not. Saved between any two calls it goes on to the
-    same outcomes."""
+    `turned`: whether the book is valid, and since when it is so or not. Saved (normalize/saving.py) between any
+    two calls it goes on to the same outcomes."""
 
     def __init__(self, instrument: Instrument, rule: BookRule) -> None:
         self.instrument = instrument
@@ -147,15 +146,6 @@ class InstrumentBook:
             at = self.received + self.offset
             face = self.output.change(self.chains.book, self.chains.flaw, at, self.now, last=True)
         return NOTHING if face is None or self.received is None else Outcome((self._record(face, self.received),), {})
-
-    def saved(self) -> bytes:
-        """All that it remembers. The same history gives the same bytes."""
-        return saving.save(self)
-
-    @classmethod
-    def restored(cls, data: bytes, rule: BookRule) -> "InstrumentBook":
-        """The book that was saved. Raises ContractBroken for bytes of another version of this program."""
-        return saving.restore(cls, data, rule)
 
     def report(self) -> dict[str, object]:
         """The fields are in docs/architecture.md."""

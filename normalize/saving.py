@@ -5,7 +5,6 @@ later within the version: bytes without them are those of a book that had no use
 """
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,12 +12,10 @@ from normalize.asking import Asking
 from normalize.book import Book, Side
 from normalize.chain import Chain
 from normalize.mapper import BookRule, BookUpdate, Level
+from normalize.orderbooks import InstrumentBook
 from normalize.output import Output
 from pipeline.errors import ContractBroken
 from pipeline.records import Instrument
-
-if TYPE_CHECKING:
-    from normalize.orderbooks import InstrumentBook
 
 VERSION = 1
 
@@ -98,7 +95,7 @@ _DECODER = msgspec.msgpack.Decoder(Saved)
 _VERSION = msgspec.msgpack.Decoder(_Version)
 
 
-def save(book: "InstrumentBook") -> bytes:
+def save(book: InstrumentBook) -> bytes:
     """All that the book remembers. The same history gives the same bytes."""
     chains = book.chains
     return _ENCODER.encode(
@@ -124,7 +121,7 @@ def save(book: "InstrumentBook") -> bytes:
     )
 
 
-def restore(kind: "type[InstrumentBook]", data: bytes, rule: BookRule) -> "InstrumentBook":
+def restore(data: bytes, rule: BookRule) -> InstrumentBook:
     """The book behind the bytes. Raises ContractBroken for bytes of another version of this program."""
     try:
         if (version := _VERSION.decode(data).version) != VERSION:
@@ -132,7 +129,7 @@ def restore(kind: "type[InstrumentBook]", data: bytes, rule: BookRule) -> "Instr
         saved = _DECODER.decode(data)
     except msgspec.DecodeError as error:
         raise ContractBroken(f"order book is not ours: {error}") from error
-    book = kind(saved.instrument, rule)
+    book = InstrumentBook(saved.instrument, rule)
     book.output, book.asking = saved.output, saved.asking
     book.now, book.received, book.offset = saved.now, saved.received, saved.offset
     book.last_message, book.invalid, book.turned = saved.last_message, saved.invalid, saved.turned

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from normalize import saving
 from normalize.checkpoints import Checkpoint, Checkpoints, Place
 from normalize.demands import Demands
 from normalize.mapper import BookRule, BookUpdate
@@ -149,7 +150,7 @@ class Shelf:
     def save(self, step: Step) -> None:
         """See Stage."""
         self._demands.save(step)
-        self._checkpoints.save(step, self._stream, lambda name: self.books[name].saved())
+        self._checkpoints.save(step, self._stream, lambda name: saving.save(self.books[name]))
 
     @property
     def last_message(self) -> int | None:
@@ -219,12 +220,12 @@ class Shelf:
         book.asking.number = number
         book.settings(asked.depth, asked.interval, asked.store_interval)
         place = msgspec.structs.replace(self._start, event=self.event)
-        self._checkpoints.begin(name, place, self._stream.now, book.saved())
+        self._checkpoints.begin(name, place, self._stream.now, saving.save(book))
         self._put(name, book)
 
     def _restore(self, name: str, checkpoint: Checkpoint) -> None:
         try:
-            self._put(name, InstrumentBook.restored(checkpoint.book, self._rule))
+            self._put(name, saving.restore(checkpoint.book, self._rule))
         except (ContractBroken, ArithmeticError, ValueError):
             self._anew[name] = UNREADABLE
         else:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from normalize.mapper import BookUpdate, Level
 from normalize.orderbooks import InstrumentBook, Outcome
+from normalize.saving import restore, save
 from pipeline.frames import RequestData
 from pipeline.records import Instrument, OrderBook
 from pipeline.wants import Want
@@ -222,9 +223,9 @@ class Play:
         assert self.wants == self.book.wants
         if self.saving:
             # Any step may be the last before a restart.
-            saved = self.book.saved()
-            self.book = InstrumentBook.restored(saved, self.rule)
-            assert self.book.saved() == saved
+            saved = save(self.book)
+            self.book = restore(saved, self.rule)
+            assert save(self.book) == saved
         return outcome
 
     @property

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalize.orderbooks import InstrumentBook
 from normalize.output import MINUTE
+from normalize.saving import restore, save
 from pipeline.errors import ContractBroken
 from pipeline.frames import RequestData
 from pipeline.wants import resync_key, snapshot_key
@@ -910,9 +910,9 @@ def test_a_recording_of_an_earlier_day_shows_its_books() -> None:
 
 
 def test_what_another_version_saved_is_refused() -> None:
-    saved = msgspec.msgpack.decode(begun().book.saved())
+    saved = msgspec.msgpack.decode(save(begun().book))
     saved["version"] = 99
     with pytest.raises(ContractBroken):
-        InstrumentBook.restored(msgspec.msgpack.encode(saved), Okx())
+        restore(msgspec.msgpack.encode(saved), Okx())
     with pytest.raises(ContractBroken):
-        InstrumentBook.restored(b"\xc1", Okx())
+        restore(b"\xc1", Okx())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalize.checkpoints import EVERY, MOST_BYTES, Checkpoint
+from normalize.saving import save
 from pipeline.frames import Frame, RawEntry, pack
 from pipeline.steps import REREAD_FROM, Entry, Step
 from tests.normalize.playing import (
@@ -252,7 +253,7 @@ def assert_same(found: Played, expected: Played) -> None:
     assert (found.wants, found.last) == (expected.wants, expected.last)
     same_but_places(found.state, expected.state)
     one, other = found.stage._shelf.books, expected.stage._shelf.books
-    assert {name: kept.saved() for name, kept in one.items()} == {name: kept.saved() for name, kept in other.items()}
+    assert {name: save(kept) for name, kept in one.items()} == {name: save(kept) for name, kept in other.items()}
     assert found.stage.report() == expected.stage.report()
 
 

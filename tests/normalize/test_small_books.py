@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalize.mapper import BookUpdate
-from normalize.orderbooks import InstrumentBook
+from normalize.saving import restore, save
 from pipeline.records import OrderBook, encode
 from tests.normalize.booked import HOSTILE, RULES, Market, Run, in_order
 from tests.normalize.booking import MS, A, B, Binance, Bybit, C, Okx, Play, change, ns, snapshot, texts
@@ -193,7 +193,7 @@ def test_what_was_saved_before_small_books_were_known_is_still_read(venue: str, 
     for run in runs:
         run.suffer(40)
     old, new = (run.play for run in runs)
-    old.book = InstrumentBook.restored(without_later_fields(old.book.saved()), old.rule)
+    old.book = restore(without_later_fields(save(old.book)), old.rule)
     for run in runs:
         run.settle()
     assert list(map(encode, old.records)) == list(map(encode, new.records))
@@ -284,4 +284,4 @@ def test_saved_and_restored_anywhere_nothing_is_different(venue: str, seed: int)
     plain, saved = (run.play for run in runs)
     assert list(map(encode, plain.records)) == list(map(encode, saved.records))
     assert plain.asked == saved.asked
-    assert plain.book.saved() == saved.book.saved()
+    assert save(plain.book) == save(saved.book)
