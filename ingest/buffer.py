@@ -92,7 +92,7 @@ class Buffer:
         return bool(self._unconfirmed)
 
     @property
-    def spilling(self) -> bool:
+    def spooling(self) -> bool:
         """Whether entries are being put on disk."""
         return bool(self._copied or self._moved)
 
@@ -129,7 +129,7 @@ class Buffer:
     def burst(self, *, fresh: bool = True) -> list[RawEntry]:
         """The next entries to write, in order; empty when there is nothing. Asked again it gives the same ones.
         Without `fresh`, or while entries go to disk, none that was not sent before: others come first."""
-        if not self._unconfirmed and fresh and not self.spilling:
+        if not self._unconfirmed and fresh and not self.spooling:
             self._seal()
             for sent in self._number_more():
                 self._send(sent)
@@ -149,9 +149,9 @@ class Buffer:
             self._keep_sent(sent, now)
         self._forget(now)
 
-    def spill(self) -> list[RawEntry]:
+    def spool(self) -> list[RawEntry]:
         """What goes to disk, in order, numbered: all that waits, after copies of what is kept or unconfirmed, so that
-        the disk alone is enough. Then `spilled` must be called before it is asked again."""
+        the disk alone is enough. Then `spooled` must be called before it is asked again."""
         self._seal()
         if not (self._sealed or self._dropped or any(not sent.on_disk for sent in self._unconfirmed)):
             return []
@@ -159,7 +159,7 @@ class Buffer:
         self._moved = self._number_more(bounded=False)
         return [sent.entry for sent in (*self._copied, *self._moved)]
 
-    def spilled(self, count: int, *, doubt: bool = False) -> int:
+    def spooled(self, count: int, *, doubt: bool = False) -> int:
         """The first `count` of those entries are on disk; the others wait here again. In `doubt` of whether some of
         them are there too, their numbers are not used again. The answer is how many frames are lost."""
         copied = min(count, len(self._copied))

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 
 from ingest.buffer import BURST_BYTES, Buffer
 from ingest.clock import monotonic_ns
-from ingest.spilling import Spilling
 from ingest.spool import Spool
+from ingest.spooling import Spooling
 from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
 from pipeline.frames import Frame, RawEntry, pack, unpack
@@ -69,7 +69,7 @@ class Writer:
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self.spool = spool
-        self._spilling = Spilling(self._buffer, spool, heartbeat, timing, monotonic) if spool else None
+        self._spooling = Spooling(self._buffer, spool, heartbeat, timing, monotonic) if spool else None
         self._ended = asyncio.Event()
         self._writer: int | None = None
         self._session = 0
@@ -101,12 +101,12 @@ class Writer:
     async def run(self) -> None:
         """Writes until cancelled; then what is left goes to disk. Raises Superseded, or ContractBroken where the stream
         is not ours."""
-        spilling = self._spilling
-        if spilling is not None:
+        spooling = self._spooling
+        if spooling is not None:
             with contextlib.suppress(SegmentsInUse):
-                await spilling.spool.open()
+                await spooling.spool.open()
         tasks = [asyncio.create_task(self._write_forever())]
-        tasks += [asyncio.create_task(spilling.run(self._ended))] if spilling else []
+        tasks += [asyncio.create_task(spooling.run(self._ended))] if spooling else []
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -115,8 +115,8 @@ class Writer:
             tasks[0].cancel()
             self._ended.set()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if spilling is not None:
-                await spilling.close()
+            if spooling is not None:
+                await spooling.close()
 
     async def flush(self) -> bool:
         """Waits, with a bound, until everything is written; whether it is."""
@@ -144,8 +144,8 @@ class Writer:
             try:
                 wire = await self._open_ready()
                 await self._take(wire)
-                if self._spilling is not None:
-                    await self._spilling.find()
+                if self._spooling is not None:
+                    await self._spooling.find()
                 failures, self.away, self._overflowing = 0, False, False
                 await self._write(wire)
             except (ServerAway, StepRefused) as error:
@@ -206,7 +206,7 @@ class Writer:
                 await asyncio.sleep(self._timing.linger / SECOND)
             if self._monotonic() - self._weighed >= SECOND:
                 await self._wait_for_room(wire)
-            if entries := await self._spilling.burst() if self._spilling else self._buffer.burst():
+            if entries := await self._spooling.burst() if self._spooling else self._buffer.burst():
                 await self._commit(wire, entries)
 
     async def _wait_for_room(self, wire: Wire) -> None:
@@ -221,8 +221,8 @@ class Writer:
         self._press(False)
 
     def _press(self, urgent: bool) -> None:
-        if self._spilling is not None:
-            self._spilling.urgent = urgent
+        if self._spooling is not None:
+            self._spooling.urgent = urgent
 
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
         lease = self.keys.lease("ingest")

@@ -85,14 +85,14 @@ class Process:
             self.disk.dropped = max(self.disk.dropped, position.record)
         return bool(entries) or self.disk.read < len(self.disk.entries)
 
-    def spill(self, share: float, doubt: bool) -> None:
-        entries = self.buffer.spill()
+    def spool(self, share: float, doubt: bool) -> None:
+        entries = self.buffer.spool()
         count = round(len(entries) * share)
         self.disk.entries += entries[:count]
-        self.buffer.spilled(count, doubt=doubt)
+        self.buffer.spooled(count, doubt=doubt)
 
 
-EVENTS = ["frames", "commit", "applied, reply lost", "lost", "tail lost", "doubt", "spill", "part", "none", "in doubt"]
+EVENTS = ["frames", "commit", "applied, reply lost", "lost", "tail lost", "doubt", "spool", "part", "none", "in doubt"]
 
 
 @settings(max_examples=400, deadline=None)
@@ -125,7 +125,7 @@ def test_every_frame_once_and_in_order_whatever_happens_to_memory_disk_and_strea
             gone |= set(range(number)) - {*numbers(stream), *numbers(disk.entries)}
             process = Process(process.writer + 1, stream, disk)
         else:
-            process.spill({"spill": 1, "part": 0.5}.get(event, 0), event == "in doubt")
+            process.spool({"spool": 1, "part": 0.5}.get(event, 0), event == "in doubt")
             burnt = burnt or event == "in doubt"
     while process.commit(len(events)) or not process.buffer.empty:
         pass
@@ -148,10 +148,10 @@ def test_what_comes_back_from_disk_is_older_than_what_was_dropped_meanwhile() ->
     buffer.resume(7, None, 0)
     for number in range(3 * MOST_FRAMES):
         buffer.append(frame(number))
-    assert [entry.n for entry in buffer.spill()] == [1, 2, 3]
+    assert [entry.n for entry in buffer.spool()] == [1, 2, 3]
     lost = sum(buffer.append(frame(number)) for number in range(3 * MOST_FRAMES, 12 * MOST_FRAMES))
     assert lost > 0
-    lost += buffer.spilled(1)
+    lost += buffer.spooled(1)
     entries: Entries = []
     while burst := buffer.burst():
         entries += burst

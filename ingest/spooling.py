@@ -13,7 +13,7 @@ from pipeline.segments import SegmentsInUse
 from pipeline.timeframes import SECOND
 
 
-class Spilling:
+class Spooling:
     """Between one writer's buffer and its spool. Set `urgent` while Redis has no room: then nothing waits."""
 
     def __init__(
@@ -48,14 +48,14 @@ class Spilling:
         """Looks each tick whether frames wait too long, or too many, until `ended`; what is under way arrives."""
         while not ended.is_set():
             if self._late():
-                await self.spill()
+                await self.to_disk()
             if (position := self._buffer.take_droppable()) is not None:
                 await self.spool.drop(position)
             await within(self._timing.spool_tick, ended)
 
     async def close(self) -> None:
         """Puts what is left on disk, for the next process, and lets go of it."""
-        await self.spill()
+        await self.to_disk()
         await self.spool.close()
 
     async def burst(self) -> list[RawEntry]:
@@ -67,18 +67,18 @@ class Spilling:
                 self._buffer.load(await self.spool.read(), self._monotonic())
         return self._buffer.burst(fresh=not self.spool.unread)
 
-    async def spill(self) -> None:
+    async def to_disk(self) -> None:
         """Puts what waits in memory on disk, as far as there is room."""
         while not self._settled.is_set():
             await self._settled.wait()
-        if not self._buffer.numbering or not self.spool.usable or not (entries := self._buffer.spill()):
+        if not self._buffer.numbering or not self.spool.usable or not (entries := self._buffer.spool()):
             return
         self._settled.clear()
         count, doubt, before = 0, True, self.spool.dropped
         try:
             count, doubt = await self.spool.append(entries, self._buffer.newest)
         finally:
-            lost = self._buffer.spilled(count, doubt=doubt) + self.spool.dropped - before
+            lost = self._buffer.spooled(count, doubt=doubt) + self.spool.dropped - before
             self._settled.set()
             self._heartbeat.counters["dropped"] += lost
             self._heartbeat.counters["spooled"] += count
