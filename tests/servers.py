@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
@@ -433,13 +433,3 @@ class TcpProxy:
             pass
         finally:
             writer.close()
-
-
-@contextlib.contextmanager
-def proxy(target: int) -> Iterator[TcpProxy]:
-    """A started proxy to a port of loopback, closed at the end."""
-    started = TcpProxy(target).start()
-    try:
-        yield started
-    finally:
-        started.close()

@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import msgspec
 
-from simulator.proof.evidence import Candle, Evidence, Link, Trade
+from simulator.proof.evidence import Candle, Evidence, Link, Trade, Values
 from simulator.proof.fills import Account
-from simulator.proof.windows import SECOND, WIDTHS, Values, by_window, differences, is_empty_at, values, window
+from simulator.proof.windows import SECOND, WIDTHS, by_window, differences, is_empty_at, values, window
 
 SLACK = SECOND
 """How far from a connection's end or from the first data of the next a window may still be called partial."""

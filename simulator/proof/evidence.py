@@ -41,12 +41,9 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, received=other.received) == other
 
 
-class Candle(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored candle; times in ns."""
+class Values(msgspec.Struct, frozen=True, kw_only=True):
+    """What a candle says of the trades of its window."""
 
-    timeframe: str
-    open_time: int
-    close_time: int
     open: Decimal
     high: Decimal
     low: Decimal
@@ -59,6 +56,14 @@ class Candle(msgspec.Struct, frozen=True, kw_only=True):
     contracts: Decimal | None
     first_id: str | None
     last_id: str | None
+
+
+class Candle(Values, frozen=True, kw_only=True):
+    """A stored candle; times in ns."""
+
+    timeframe: str
+    open_time: int
+    close_time: int
     quality: str
     missing: int = 0
 

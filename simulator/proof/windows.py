@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-import msgspec
-
-from simulator.proof.evidence import EXACT, Candle, Trade
+from simulator.proof.evidence import EXACT, Candle, Trade, Values
 
 SECOND = 1_000_000_000
 WIDTHS: Mapping[str, int] = {
@@ -22,23 +20,6 @@ WIDTHS: Mapping[str, int] = {
     "1d": 86_400 * SECOND,
 }
 """Width of each time frame in ns, written down again: the product's own table could be wrong."""
-
-
-class Values(msgspec.Struct, frozen=True, kw_only=True):
-    """What a candle says of the trades of its window."""
-
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-    quote_volume: Decimal
-    buy_volume: Decimal
-    buy_quote_volume: Decimal
-    trades_count: int
-    contracts: Decimal | None
-    first_id: str | None
-    last_id: str | None
 
 
 def window(time: int, width: int) -> int:
