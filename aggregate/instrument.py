@@ -7,21 +7,20 @@ no jump waits for its explanation, and the connection was heard of after that ti
 from collections.abc import Callable
 
 from aggregate.closing import Closing, Issue
-from aggregate.rebuilds import Rebuilds
+from aggregate.numbering import Numbering
+from aggregate.rebuilds import Rebuilds, rebuild
 from aggregate.saved import Header, SavedFrame
 from aggregate.summary import Summary
-from aggregate.unknown import Range, Span, Unknown
+from aggregate.unknown import Unknown
 from aggregate.windows import KEPT, Frame, Windows
 from pipeline.records import CandleSettings, Clock, Coverage, Gap, Rebuild, Trade
-from pipeline.timeframes import DEFAULT_TIMEFRAMES, MINUTE, SECOND, WIDTHS
+from pipeline.timeframes import DEFAULT_TIMEFRAMES, SECOND, WIDTHS
 
 MOST_EARLY = 1_000
 LAG = SECOND // 4
 """A trade may come so much later than other frames of its connection that are of the same time."""
 AHEAD = SECOND
 """A trade may be dated so much later than its arrival. One dated further ahead does not make known what is between."""
-LONGEST_PENDING = MINUTE
-"""normalize decides on a jump within seconds; one it never heard of was lost between it and us."""
 
 Ask = Callable[[Rebuild], None]
 """Takes what store is asked for."""
@@ -39,6 +38,7 @@ class Instrument:
         self.windows = Windows(header.closed, list(map(_frame, header.frames)), self.unknown, rebuilds)
         self.windows.recheck, self.windows.newest = header.recheck, header.newest
         self._closing = Closing(header, self.windows, issue)
+        self._numbering = Numbering(header, self.windows, self._closing)
         self._looked_at = -1
         self._mark_quiet()
 
@@ -57,7 +57,7 @@ class Instrument:
                 return True
             self._begin(time)
         newest = header.newest
-        unbroken, filled = self._follow(trade, time, trade.received)
+        unbroken, filled = self._numbering.follow(trade, time)
         kept = self.windows.add(summary, filled)
         if not kept:
             # What is missed next lies behind a window that is there.
@@ -89,19 +89,13 @@ class Instrument:
         if self.header.since is None or record.cause == "epoch":
             return
         self._touch()
-        first, last = record.from_sequence, record.to_sequence
-        if record.state == "closed":
-            self._look_again(self.unknown.lose(record.epoch, first, last))
-        elif record.state == "opened":
-            self._confirmed(self.unknown.confirm(record.epoch, first, last))
-            self._learn(record)
+        self._numbering.gap(record)
 
     def clock(self, clock: Clock) -> int:
         """The stream's time went on. Returns how many candles that gave."""
         header, windows = self.header, self.windows
-        if self.unknown.pending and (overdue := self.unknown.overdue(clock.received - LONGEST_PENDING)):
+        if self._numbering.give_up(clock.received):
             self._touch()
-            self._confirmed(overdue)
         evidence = self._evidence(clock)
         if evidence is not None and evidence >= windows.border and evidence > header.known:
             header.known = evidence
@@ -154,7 +148,7 @@ class Instrument:
         kept = True
         for trade in early:
             kept &= self.windows.add(Summary.of(trade))
-            self._follow(trade, trade.time or 0, trade.received)
+            self._numbering.follow(trade, trade.time or 0)
         return kept
 
     def _break(self, record: Coverage, clock: Clock | None) -> None:
@@ -177,76 +171,6 @@ class Instrument:
         settings = self.header.candles
         for frame in self.windows.frames:
             frame.quiet = settings is not None and frame.width >= WIDTHS.get(settings.quiet_from, WIDTHS["1m"])
-
-    def _follow(self, trade: Trade, time: int, received: int) -> tuple[bool, Span | None]:
-        """Follows the numbers: whether all trades up to this one are known, or known to be missing, and what time the
-        missing ones spanned of which it is one."""
-        header = self.header
-        first = trade.sequence if trade.first_sequence is None else trade.first_sequence
-        if header.anchor is None or trade.epoch > header.epoch:
-            return self._anchor(trade, first, time), None
-        if trade.epoch < header.epoch or first < header.next:
-            return False, self._fill(trade, first, time)
-        if first > header.next:
-            # A connection that seems to live may carry nothing: any moment since the last trade may be a missing one's.
-            self._miss(Range(trade.epoch, header.next, first - 1, header.newest, time, received))
-        header.next, header.newest, header.cut = trade.sequence + 1, time, False
-        self.windows.newest = time
-        return True, None
-
-    def _fill(self, trade: Trade, first: int, time: int) -> Span | None:
-        """One of the missing trades came. Quiet windows beside it that are no longer kept are store's to compute."""
-        filled = self.unknown.fill(trade.epoch, first, trade.sequence, time)
-        if filled is None:
-            return None
-        self._look_again(filled.known)
-        low, high = filled.known
-        if low < self.windows.closed:
-            quiet = [frame for frame in self.windows.frames if frame.quiet]
-            gone = [f.name for f in quiet if high // f.width - low // f.width > 1 or low < f.ceded]
-            if gone:
-                self.windows.rebuilds.add(filled.known, gone)
-        return filled.before
-
-    def _anchor(self, trade: Trade, first: int, time: int) -> bool:
-        """The numbers begin here: of the collection or of an epoch. A trade from before the collection was
-        replayed on subscribing: only the number that continues it proves the time between them."""
-        header = self.header
-        continues = not header.next or (trade.epoch, first) == (header.epoch, header.next)
-        if header.anchor is None:
-            if header.since is None or time < header.since:
-                header.epoch, header.next = max((header.epoch, header.next), (trade.epoch, trade.sequence + 1))
-                return False
-            if not continues:
-                self._miss_time(header.since, time)
-            header.anchor, header.anchor_epoch = first, trade.epoch
-        elif header.cut:
-            self._miss_time(header.newest, time)
-        header.epoch, header.next, header.newest, header.cut = trade.epoch, trade.sequence + 1, time, False
-        self.windows.newest = time
-        return True
-
-    def _miss(self, missing: Range) -> None:
-        self._closing.revive(min(missing.start, missing.end))
-        missing.shown = self.windows.closed - KEPT
-        span = self.unknown.add(missing)
-        self._look_again(span)
-        if missing.pending is None:
-            self._contradict([span])
-
-    def _miss_time(self, start: int, end: int) -> None:
-        """No number tells how many trades there were."""
-        self._closing.revive(min(start, end))
-        span = self.unknown.lose_time(start, end)
-        self._look_again(span)
-        self._contradict([span])
-
-    def _learn(self, record: Gap) -> None:
-        """Takes over a gap below the first number followed here: normalize may begin a few trades earlier."""
-        header = self.header
-        if header.anchor is None or (record.epoch, record.to_sequence) < (header.anchor_epoch, header.anchor):
-            for first, last in record.remaining or ((record.from_sequence, record.to_sequence),):
-                self._miss(Range(record.epoch, first, last, record.from_time, record.to_time, None))
 
     def _evidence(self, clock: Clock) -> int | None:
         """The time up to which the clock proves that every trade is here; None where it proves nothing."""
@@ -278,22 +202,6 @@ class Instrument:
         self.changed = self.changed or bool(issued) or rolled != [frame.rolled for frame in windows.frames]
         return issued
 
-    def _look_again(self, span: Span | None) -> None:
-        if span is not None:
-            self.windows.look_again(*span)
-
-    def _confirmed(self, span: Span | None) -> None:
-        """The ledger has what is missing in this time."""
-        self._look_again(span)
-        self._contradict(self.unknown.take_shown())
-
-    def _contradict(self, spans: list[Span]) -> None:
-        """Quiet candles of these times that are no longer kept were none: store corrects them."""
-        quiet = [frame.name for frame in self.windows.frames if frame.quiet]
-        for low, high in spans:
-            if quiet and low < self.windows.closed - KEPT:
-                self.windows.rebuilds.add((low, high), quiet)
-
     def _request(self, received: int) -> None:
         """Asks store for what is no longer kept, at most once a clock second: by then the ledger has what the trades
         before this clock filled. Younger windows were looked at just now."""
@@ -306,24 +214,8 @@ class Instrument:
         header.asked = second
         spans, names = windows.rebuilds.take()
         frames = tuple(frame.name for frame in windows.frames if frame.name in names)
-        for low, high in spans if frames else ():
-            self._ask(self._rebuild(low, high, frames, horizon, received))
-
-    def _rebuild(self, low: int, high: int, frames: tuple[str, ...], horizon: int, received: int) -> Rebuild:
-        header = self.header
-        assert header.candles is not None
-        return Rebuild(
-            exchange=header.exchange,
-            market=header.market,
-            symbol=header.symbol,
-            instrument=header.instrument,
-            time=horizon,
-            received=received,
-            from_time=low,
-            to_time=high,
-            timeframes=frames,
-            quiet_from=header.candles.quiet_from,
-        )
+        for span in spans if frames else ():
+            self._ask(rebuild(header, span, frames, horizon, received))
 
 
 def _frame(saved: SavedFrame) -> Frame:

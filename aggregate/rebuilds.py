@@ -5,7 +5,9 @@ Bounded: spans that lie near each other become one, at the price of windows comp
 
 from bisect import insort
 
+from aggregate.saved import Header
 from aggregate.unknown import Span
+from pipeline.records import Rebuild
 
 MOST_SPANS = 8
 
@@ -44,3 +46,20 @@ class Rebuilds:
         taken = self.spans, self.frames
         self.spans, self.frames = [], []
         return taken
+
+
+def rebuild(header: Header, span: Span, frames: tuple[str, ...], horizon: int, received: int) -> Rebuild:
+    """The record that asks store for these frames' windows in the span; those after the horizon are decided on here."""
+    assert header.candles is not None
+    return Rebuild(
+        exchange=header.exchange,
+        market=header.market,
+        symbol=header.symbol,
+        instrument=header.instrument,
+        time=horizon,
+        received=received,
+        from_time=span[0],
+        to_time=span[1],
+        timeframes=frames,
+        quiet_from=header.candles.quiet_from,
+    )
