@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+from aggregate.frame import Frame
 from aggregate.saved import Header
 from aggregate.summary import Summary, text
-from aggregate.windows import Frame, Windows
+from aggregate.windows import Windows
 from pipeline.records import Candle, Quality
 
 NOTHING = "0"

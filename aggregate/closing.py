@@ -7,8 +7,9 @@ only, at most once per window and clock second, shortest frame first.
 from collections.abc import Callable, Iterator
 
 from aggregate.candles import candle, verdict
+from aggregate.frame import Frame
 from aggregate.saved import Header
-from aggregate.windows import KEPT, NEVER, Frame, Windows
+from aggregate.windows import KEPT, NEVER, Windows
 from pipeline.records import Candle
 from pipeline.timeframes import SECOND
 

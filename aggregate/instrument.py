@@ -7,12 +7,13 @@ no jump waits for its explanation, and the connection was heard of after that ti
 from collections.abc import Callable
 
 from aggregate.closing import Closing, Issue
+from aggregate.frame import Frame
 from aggregate.numbering import Numbering
 from aggregate.rebuilds import Rebuilds, rebuild
 from aggregate.saved import Header, SavedFrame
 from aggregate.summary import Summary
 from aggregate.unknown import Unknown
-from aggregate.windows import KEPT, Frame, Windows
+from aggregate.windows import KEPT, Windows
 from pipeline.records import CandleSettings, Clock, Coverage, Gap, Rebuild, Trade
 from pipeline.timeframes import DEFAULT_TIMEFRAMES, SECOND, WIDTHS
 

@@ -89,9 +89,14 @@ class Numbering:
         return True
 
     def _learn(self, record: Gap) -> None:
-        """Takes over a gap below the first number followed here: normalize may begin a few trades earlier."""
+        """Takes over a gap below the first number followed here: normalize may begin a few trades earlier, and it
+        alone knows the number with which the exchange began an epoch."""
         header = self._header
-        if header.anchor is None or (record.epoch, record.to_sequence) < (header.anchor_epoch, header.anchor):
+        early = header.anchor is None or (record.epoch, record.to_sequence) < (header.anchor_epoch, header.anchor)
+        begun = record.epoch > header.anchor_epoch and not self._unknown.has(
+            record.epoch, record.from_sequence, record.to_sequence
+        )
+        if early or begun:
             for first, last in record.remaining or ((record.from_sequence, record.to_sequence),):
                 self._miss(Range(record.epoch, first, last, record.from_time, record.to_time, None))
 

@@ -11,7 +11,7 @@ from pipeline.records import CandleSettings, Clock, Market, Quality, Trade
 
 
 class SavedFrame(msgspec.Struct, frozen=True, array_like=True):
-    """See `windows.Frame`."""
+    """See `frame.Frame`."""
 
     name: str
     since: int
@@ -23,7 +23,7 @@ class SavedFrame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SavedWindow(msgspec.Struct, frozen=True, array_like=True):
-    """See `windows.Window`."""
+    """See `frame.Window`."""
 
     summary: Summary | None
     revision: int

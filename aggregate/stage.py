@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from aggregate.frame import Window
 from aggregate.instrument import Instrument
 from aggregate.saved import Header, SavedPartition, SavedWindow, window_field
-from aggregate.windows import Window
 from pipeline.errors import DecodeError
 from pipeline.records import ENDED, Candle, Clock, Coverage, Gap, Rebuild, Trade
 from pipeline.steps import Entry, Step, dead_letter

@@ -70,6 +70,10 @@ class Unknown:
         """The ledger has the gap. Returns the time of the ranges that were pending."""
         return self._settled([found for found in self._overlapping(epoch, first, last) if found.pending is not None])
 
+    def has(self, epoch: int, first: int, last: int) -> bool:
+        """Whether any of the numbers is known to be missing."""
+        return bool(self._overlapping(epoch, first, last))
+
     def overdue(self, received: int) -> Span | None:
         """Takes the ranges that are pending since before `received` as confirmed. Returns their time."""
         return self._settled([found for found in self.ranges if found.pending is not None and found.pending < received])
