@@ -126,11 +126,9 @@ class Connection:
     async def _open(self, stop: asyncio.Event) -> Session | None:
         """The next connected session; None when `stop` came first."""
         while not await within(self._backoff.delay(), stop):
-            if not await unless(stop, turn(self._connects, self._context.clock.monotonic)):
-                break
             self.newest = session = Session(f"{self._url}#{next(self._numbers)}", self._url, self.plan, self._context)
             try:
-                if not await unless(stop, session.connect()):
+                if not await unless(stop, self._connect(session)):
                     break
             except ExchangeError as error:
                 self._backoff.failed()
@@ -143,6 +141,14 @@ class Connection:
                 log.info("%s is open", session.name)
                 return session
         return None
+
+    async def _connect(self, session: Session) -> None:
+        """When it is its turn; until the handshake is over nobody knows when the exchange counted it. Raises
+        ExchangeError."""
+        monotonic = self._context.clock.monotonic
+        place = await turn(self._connects, monotonic)
+        with self._connects.flight(place, monotonic):
+            await session.connect()
 
     def _obey(self, error: TurnedAway) -> None:
         """Nobody connects before the exchange wants it: it counts by address, and bans whoever goes on."""

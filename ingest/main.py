@@ -9,13 +9,13 @@ from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 
 from ingest.budget import Budget
+from ingest.bulk import bulk_of
 from ingest.clock import ExchangeClock, HostClock
 from ingest.collection import Collection
 from ingest.connection import Connection
 from ingest.context import Context
 from ingest.events import within
 from ingest.feed import Feed
-from ingest.held import still_held
 from ingest.partition import Partition, Venue
 from ingest.polling import ClockPoll, Listings
 from ingest.registration import register
@@ -26,6 +26,7 @@ from ingest.rest import Rest
 from ingest.rows import connection_rows, subscription_rows
 from ingest.spool import Spool
 from ingest.symbols import Symbols
+from ingest.tally import Tally
 from ingest.ticker import Pulse, Ticker
 from ingest.timing import Timing
 from ingest.wants import Wants
@@ -81,11 +82,13 @@ class Ingest:
         lists = self._feed.listings(symbols.wanted)
         self._collection = Collection(symbols, settings, lists, self._rest.url)
         self._connects = Budget(self._feed.connects)
-        self._hold(still_held(settings.heartbeat_dir / heartbeat.name, self._clock.now()))
+        self._tally = Tally(settings.state_dir / "taken" / heartbeat.name, self._clock, heartbeat.error)
+        self._tally.restore({**self._rest.budgets, "connects": self._connects})
         self._writers = self._make_writers()
         self._partitions = self._make_partitions((wanted.ws_url or known.ws_url).rstrip("/"))
         self._collection.partitions = self._partitions
-        self._repairs = Repairs(self._rest, self._feed, self._clock, timing, settings.file.repair, random.random)
+        bulk = bulk_of(self._feed, known, wanted.rest_url, settings.state_dir, self._clock, timing)
+        self._repairs = Repairs(self._rest, self._feed, self._clock, timing, settings.file.repair, random.random, bulk)
         self._requests = [Requests(self._rest, part.context, part.session, self._repairs) for part in self._partitions]
         self._opened = 0
         listed, report = self._collection.listed, heartbeat.error
@@ -115,6 +118,8 @@ class Ingest:
                     task.cancel()
         except ExceptionGroup as group_error:
             raise _first_leaf(group_error) from None
+        finally:
+            self._tally.close()
 
     def details(self) -> Mapping[str, Any]:
         """What the heartbeat says of us; brings its own figures up to date on the way."""
@@ -132,11 +137,6 @@ class Ingest:
             "buffered": sum(writer.waiting_bytes for writer in self._writers),
             "written": self._heartbeat.counters["written"],
         }
-
-    def _hold(self, left: Mapping[str, int]) -> None:
-        now = self._clock.monotonic()
-        for name, budget in {**self._rest.budgets, "connects": self._connects}.items():
-            budget.hold(now + left.get(name, 0))
 
     def _make_writers(self) -> list[Writer]:
         started = self._clock.now()

@@ -99,6 +99,7 @@ class Rest:
                 raise Declined(f"{where}: not asked for {held / SECOND:.0f} s, as the exchange demands")
 
         await turn(budget, self._clock.monotonic, request.weight, share, check)
+        budget.goes(self._clock.monotonic(), request.weight)
 
     async def _ask(self, request: Request) -> tuple[Answer, int, Mapping[str, str]]:
         assert self._session is not None, "used outside its context"

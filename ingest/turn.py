@@ -13,8 +13,8 @@ async def turn(
     cost: int = 1,
     share: float = 1.0,
     check: Callable[[], None] | None = None,
-) -> None:
-    """Returns when the allowance lets it go; whoever is cancelled gives the place back.
+) -> int:
+    """The place (ns) at which the allowance lets it go, once that has come; whoever is cancelled gives it back.
 
     `now` is the clock of the budget (ns), `share` as in Budget.reserve; `check` is called before each wait, and may
     raise.
@@ -25,12 +25,12 @@ async def turn(
         at = now()
         place = budget.reserve(at, cost, share)
         if place <= at:
-            return
+            return place
         try:
             await asyncio.sleep((place - at) / SECOND)
         except asyncio.CancelledError:
             budget.release(place, cost)
             raise
         if budget.fits(place, cost, now()):
-            return
+            return place
         budget.release(place, cost)

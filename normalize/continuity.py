@@ -118,11 +118,11 @@ class Continuity(msgspec.Struct):
         """Whether `tick` has anything to look after."""
         return bool(self.holes or self.old_holes or self.given_up or self.held)
 
-    def take(self, trade: Trade, now: int, opened: int, listed: int | None) -> Outcome:
+    def take(self, trade: Trade, now: int, opened: int, listed: int | None, lowest: int = 1) -> Outcome:
         """Decides on one trade.
 
         `now` is stream time, `opened` the exchange's time at which the trade's connection opened,
-        `listed` the instrument's listing time as known now.
+        `listed` the instrument's listing time as known now, `lowest` the number with which the exchange may begin.
         """
         time = time_of(trade)
         self.listed = listed if self.listed is None else self.listed
@@ -132,15 +132,15 @@ class Continuity(msgspec.Struct):
         if self._of_previous_epoch(first, time):
             return self._take_previous(trade, first, last)
         if first >= self.next:
-            return self._take_next(trade, first, last, now, listed)
+            return self._take_next(trade, first, last, now, listed, lowest)
         if last >= self.next:
             return self._drop("overlap")
         if time > self.newest + NEWER:
-            return self._hold(trade, now, listed, doubtful=False)
+            return self._hold(trade, now, listed, lowest, doubtful=False)
         if hole := hole_with(self.holes, first, last):
             return self._fill(hole, trade, first, last)
         if time > self.newest:
-            return self._hold(trade, now, listed, doubtful=True)
+            return self._hold(trade, now, listed, lowest, doubtful=True)
         return self._known(trade, first, last)
 
     def repair(self, trade: Trade, epoch: int) -> Outcome:
@@ -161,13 +161,14 @@ class Continuity(msgspec.Struct):
 
     def close(self, hole: Hole, reason: str) -> None:
         """What remains of the hole will never come."""
-        self.holes = [other for other in self.holes if other is not hole]
-        self.old_holes = [other for other in self.old_holes if other is not hole]
-        hole.closed = reason
-        self.given_up.append(hole)
+        self._end(hole, reason)
         self.unrecoverable += hole.missing
         self.lost_until = max(self.lost_until, hole.to_time)
-        self.touched.add(hole.name)
+
+    def fill_up(self, hole: Hole, reason: str) -> None:
+        """What remains of the hole are numbers that no trade ever had."""
+        hole.absent, hole.remaining = hole.missing, []
+        self._end(hole, reason)
 
     def expire(self, now: int) -> Outcome:
         """Lets go of the trades held too long: nothing proved that the numbers began again."""
@@ -196,6 +197,13 @@ class Continuity(msgspec.Struct):
         assert self.first is not None
         return self.first
 
+    def _end(self, hole: Hole, reason: str) -> None:
+        self.holes = [other for other in self.holes if other is not hole]
+        self.old_holes = [other for other in self.old_holes if other is not hole]
+        hole.closed = reason
+        self.given_up.append(hole)
+        self.touched.add(hole.name)
+
     def _start(self, trade: Trade, time: int, opened: int) -> Outcome:
         """Nothing is known yet. A trade older than its connection was replayed on subscribing: it passes, but
         says nothing about what comes after it. Neither does one below those."""
@@ -208,12 +216,15 @@ class Continuity(msgspec.Struct):
         self.first, self.next, self.since = first, last + 1, time
         return self._drop("duplicate") if known else self._pass(trade)
 
-    def _take_next(self, trade: Trade, first: int, last: int, now: int, listed: int | None) -> Outcome:
+    def _take_next(self, trade: Trade, first: int, last: int, now: int, listed: int | None, lowest: int) -> Outcome:
         assert self.next is not None
         assert self.newest is not None
-        elapsed = max(0, time_of(trade) - self.newest)
-        if first - self.next > PRINTS_PER_SECOND * elapsed // SECOND + LEAP:
-            return self._begin([trade], now, listed, "numbers leapt")
+        time = time_of(trade)
+        if first - self.next > _printable(self.newest, time):
+            return self._begin([trade], now, listed, None, "numbers leapt")
+        # Only trades of before and after it tell that the exchange did not just correct its list.
+        if first > self.next and self._relisted(listed) and self.newest < (listed or 0) <= time:
+            return self._begin([trade], now, listed, lowest, "relisted")
         return self._advance(trade, first, last, now)
 
     def _advance(self, trade: Trade, first: int, last: int, now: int) -> Outcome:
@@ -222,12 +233,7 @@ class Continuity(msgspec.Struct):
         assert self.newest is not None
         time = time_of(trade)
         if first > self.next:
-            while self._intervals() >= MOST_INTERVALS:
-                self._give_up_oldest()
-            before = min(self.newest, time)
-            hole = Hole(self.epoch, self.next, first - 1, before, time, now, [(self.next, first - 1)])
-            self.holes.append(hole)
-            self.touched.add(hole.name)
+            self._open(self.next, first - 1, min(self.newest, time), time, now)
         self.next = last + 1
         self.newest = max(self.newest, time)
         doubted = [held for held in self.held if held.doubtful and time_of(held.trade) <= self.newest]
@@ -236,6 +242,14 @@ class Continuity(msgspec.Struct):
             return passed
         released = self._release(doubted)
         return Outcome(passed.passed + released.passed, buried=released.buried)
+
+    def _open(self, first: int, last: int, from_time: int, to_time: int, now: int) -> None:
+        """The numbers were jumped over."""
+        while self._intervals() >= MOST_INTERVALS:
+            self._give_up_oldest()
+        hole = Hole(self.epoch, first, last, from_time, to_time, now, [(first, last)])
+        self.holes.append(hole)
+        self.touched.add(hole.name)
 
     def _give_up_oldest(self) -> None:
         """Nobody fills the holes: the ledger names the oldest as lost, so that the trades of today can pass."""
@@ -274,17 +288,17 @@ class Continuity(msgspec.Struct):
             self.old_holes = [other for other in self.old_holes if other is not hole]
         return self._pass(trade, hole.epoch)
 
-    def _hold(self, trade: Trade, now: int, listed: int | None, *, doubtful: bool) -> Outcome:
+    def _hold(self, trade: Trade, now: int, listed: int | None, lowest: int, *, doubtful: bool) -> Outcome:
         first, last = span_of(trade)
         if any(overlaps(held.trade, first, last) for held in self.held):
             return self._drop("duplicate")
         self.held.append(Held(trade, now, doubtful))
         firm = sorted((held.trade for held in self.held if not held.doubtful), key=span_of)
-        relisted = not doubtful and None not in (listed, self.listed) and listed != self.listed
+        relisted = not doubtful and self._relisted(listed)
         if relisted or longest_run(firm) >= CONTIGUOUS:
             waiting = sorted((held.trade for held in self.held), key=span_of)
             self.held = []
-            return self._begin(waiting, now, listed, "relisted" if relisted else "numbers began again")
+            return self._begin(waiting, now, listed, lowest, "relisted" if relisted else "numbers began again")
         most = MOST_DOUBTFUL if doubtful else MOST_HELD
         alike = [held for held in self.held if held.doubtful == doubtful]
         return self._release(alike[:1]) if len(alike) > most else Outcome()
@@ -303,8 +317,13 @@ class Continuity(msgspec.Struct):
                 buried.append(("known number with a newer time", held.trade))
         return Outcome(tuple(passed), buried=tuple(buried))
 
-    def _begin(self, trades: list[Trade], now: int, listed: int | None, reason: str) -> Outcome:
-        """A new epoch with these trades, lowest number first."""
+    def _relisted(self, listed: int | None) -> bool:
+        """Whether the listing time is another than at the beginning of the epoch."""
+        return None not in (listed, self.listed) and listed != self.listed
+
+    def _begin(self, trades: list[Trade], now: int, listed: int | None, lowest: int | None, reason: str) -> Outcome:
+        """A new epoch with these trades, lowest number first. What lies between `lowest` and them was missed, if so
+        many can have been printed since the epoch before: no number tells how that one ended."""
         assert self.next is not None
         assert self.newest is not None
         head = trades[0]
@@ -315,6 +334,9 @@ class Continuity(msgspec.Struct):
         self.first, self.next, self.listed = span_of(head)[0], span_of(head)[0], listed
         self.began = min(time_of(trade) for trade in trades)
         self.newest = time_of(head)
+        if lowest is not None and 0 < self.next - lowest <= _printable(before, self.newest):
+            self._open(lowest, self.next - 1, min(before, self.newest), self.newest, now)
+            self.first = lowest
         parts = [self._advance(trade, *span_of(trade), now) for trade in trades]
         passed = tuple(trade for part in parts for trade in part.passed)
         buried = tuple(pair for part in parts for pair in part.buried)
@@ -359,3 +381,8 @@ class Continuity(msgspec.Struct):
         """What cannot be remembered does not pass."""
         self.refused += 1
         return Outcome(buried=((reason, trade),))
+
+
+def _printable(since: int, until: int) -> int:
+    """How many numbers an exchange may have given out between the two times."""
+    return PRINTS_PER_SECOND * max(0, until - since) // SECOND + LEAP

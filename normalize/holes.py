@@ -14,6 +14,7 @@ PROVISIONAL = 2 * SECOND
 SHRUNK = SECOND
 """The ledger hears at most so often that a hole shrank."""
 GIVEN_UP = "given up"
+BEGIN_AT_ONE = "filled: the numbers begin at 1"
 NEVER = 1 << 63
 
 Name = tuple[int, int]
@@ -48,7 +49,7 @@ class Hole(msgspec.Struct, omit_defaults=True):
     """Numbers `first`…`last` of `epoch` were jumped over at stream time `since`. `remaining` is what has not come
     since; `told`: it is in the ledger; `changed`: the ledger does not know yet what came; `shrunk`: the age at which
     it last heard of that; `closed`: why what remains will never come; `fetched`: a page brought some of it; `repair`:
-    null while it was never wanted."""
+    null while it was never wanted; `absent`: how many of the numbers the exchange never gave out."""
 
     epoch: int
     first: int
@@ -63,6 +64,7 @@ class Hole(msgspec.Struct, omit_defaults=True):
     closed: str | None = None
     fetched: bool = False
     repair: Repair | None = None
+    absent: int = 0
 
     @property
     def name(self) -> Name:

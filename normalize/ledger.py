@@ -23,13 +23,14 @@ def gap(instrument: Instrument, hole: Hole, time: int | None, received: int) -> 
         cause="sequence",
         state="closed" if hole.closed or not missing else "shrunk" if hole.told else "opened",
         reason=hole.closed or (None if missing else "filled" if hole.fetched else "reordered"),
-        repaired=hole.last - hole.first + 1 - missing,
+        repaired=hole.last - hole.first + 1 - missing - hole.absent,
         remaining=tuple(hole.remaining),
     )
 
 
 def epoch(instrument: Instrument, new: NewEpoch, time: int | None, received: int) -> Gap:
-    """The ledger's entry for numbers that began again: both sequences are the new epoch's first."""
+    """The ledger's entry for numbers that began again: both sequences are the first one seen of the new
+    epoch. How the epoch before ended, no number tells: what it printed after `from_time` is not known."""
     first = new.first.sequence if new.first.first_sequence is None else new.first.first_sequence
     return Gap(
         **_named(instrument),

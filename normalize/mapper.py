@@ -85,6 +85,8 @@ class Mapper(Protocol):
     book_channels: frozenset[str]
     """Channels whose updates keep an order book."""
     book_rule: BookRule
+    lowest_number: int
+    """The lowest with which the venue may begin to number an instrument's trades, at a listing or another one."""
 
     def read(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Reading:
         """The records of a `ws` or `rest` frame whose `ts` is known. `instruments`: by the venue's id, what is

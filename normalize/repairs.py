@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from normalize import intervals
 from normalize.continuity import Continuity
-from normalize.holes import Hole, Name, Repair
+from normalize.holes import BEGIN_AT_ONE, Hole, Name, Repair
 from normalize.outlet import Outlet
 from normalize.state import State
 from pipeline.frames import RequestData
@@ -125,7 +125,7 @@ class Repairs:
         if hole.closed or not hole.fetchable:
             self._take_back(name, hole)
             if hole.remaining and not hole.closed:
-                self._close(TradesKey(name, *hole.name), hole, LACKED)
+                self._lack(TradesKey(name, *hole.name), hole)
             return
         if _bounds(hole) != (repair.first, repair.last) and self._state.stream.now - repair.written >= SHRUNK:
             self._write(name, hole, anew=False)
@@ -164,9 +164,9 @@ class Repairs:
         progress = hole.missing < repair.missing
         span = [] if data.first is None or data.last is None else [(data.first, data.last)]
         lacking = intervals.within(hole.fetchable, span)
-        _lack(repair, lacking)
+        _count(repair, lacking)
         if not hole.fetchable:
-            self._close(key, hole, LACKED)
+            self._lack(key, hole)
             return
         if progress:
             repair.failures = 0
@@ -180,6 +180,14 @@ class Repairs:
     def _again(self, repair: Repair) -> None:
         repair.failures += 1
         repair.due = self._state.stream.now + pause(repair.failures)
+
+    def _lack(self, key: TradesKey, hole: Hole) -> None:
+        """The exchange does not have what remains. A numbering that begins at 1 never had a 0."""
+        if hole.remaining == [(0, 0)]:
+            self._state.continuity[key.instrument].fill_up(hole, BEGIN_AT_ONE)
+            self._state.changed_continuity.add(key.instrument)
+        else:
+            self._close(key, hole, LACKED)
 
     def _close(self, key: TradesKey, hole: Hole, reason: str) -> None:
         self._state.continuity[key.instrument].close(hole, reason)
@@ -207,7 +215,7 @@ def _waits(hole: Hole, now: int) -> bool:
     return hole.told and (repair is None or (not repair.wanted and repair.due <= now))
 
 
-def _lack(repair: Repair, lacking: intervals.Ranges) -> None:
+def _count(repair: Repair, lacking: intervals.Ranges) -> None:
     """One more answer spanned these numbers and lacked them."""
     repair.lost = intervals.union(repair.lost, intervals.within(lacking, repair.twice))
     repair.twice = intervals.union(repair.twice, intervals.within(lacking, repair.once))

@@ -57,7 +57,7 @@ class Normalize:
     def restore(self, saved: Mapping[bytes, bytes]) -> None:
         """See Stage."""
         self._state = State(saved)
-        self._trades = Trades(self._state, self._outlet, self._candles)
+        self._trades = Trades(self._state, self._outlet, self._candles, self._mapper.lowest_number)
         self._repairs = Repairs(self._state, self._outlet)
         self._shelf = Shelf(saved, self._mapper.book_rule, self._state.instruments, self._outlet, self._state.stream)
         self._rereader: Rereader | None = None

@@ -20,12 +20,13 @@ from pipeline.wants import TradesKey
 
 class Trades:
     """Decides over `state`, writes to `outlet`. `candles` is for instruments of which no subscription frame tells
-    settings: recordings."""
+    settings: recordings; `lowest` is the number with which the exchange may begin."""
 
-    def __init__(self, state: State, outlet: Outlet, candles: CandleSettings | None) -> None:
+    def __init__(self, state: State, outlet: Outlet, candles: CandleSettings | None, lowest: int) -> None:
         self._state = state
         self._outlet = outlet
         self._candles = candles
+        self._lowest = lowest
         self._due: dict[str, int] = {}
         """Ages before which the ledger lacks nothing of an instrument whose holes stay as they are."""
 
@@ -39,7 +40,8 @@ class Trades:
             seen = state.continuity.setdefault(name, Continuity())
             listed = state.instruments[name].listed
             opened = self._opened(connection, seen) if connection else received
-            self._took(name, seen.take(trade, state.stream.now, opened, listed), received, frame.conn)
+            taken = seen.take(trade, state.stream.now, opened, listed, self._lowest)
+            self._took(name, taken, received, frame.conn)
             newest[name] = max(newest.get(name, 0), trade.time or received)
         for name, time in newest.items():
             begun = state.continuity[name].next is not None

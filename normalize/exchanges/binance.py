@@ -256,14 +256,17 @@ class Books:
 
 
 class Mapper:
-    """Reads `trade`, `aggTrade`, `depth`, `depth5/10/20`, `bookTicker`, `ticker` and `kline`, combined or raw, and
-    the REST replies `exchangeInfo`, `depth`, `historicalTrades` and `trades`."""
+    """Reads `trade`, `aggTrade`, `depth`, `depth5/10/20`, `bookTicker`, `ticker` and `kline`, combined or raw, the
+    REST replies `exchangeInfo`, `depth`, `historicalTrades` and `trades`, and lines of the daily files of trades."""
 
     trade_channels = frozenset({"trade", "aggTrade"})
     book_channels = frozenset(
         f"{depth}{speed}" for depth in ("depth", *_PARTIAL) for speed in ("", "@100ms", "@1000ms")
     )
     book_rule = Books()
+    lowest_number = 0
+    """Or 1: aggregates of spot begin at 0, those of futures at 1
+    (https://github.com/binance/binance-public-data/issues/85)."""
 
     def __init__(self) -> None:
         self._events: dict[str, Callable[[Payload, Frame, Instruments], Reading]] = {

@@ -181,6 +181,8 @@ class Mapper:
     trade_channels = frozenset({"trades-all", "trades"})
     book_channels = _FULL_BOOKS | frozenset(_CUT_BOOKS)
     book_rule = Books()
+    lowest_number = 1
+    """Not documented; no 0 was seen in any recording."""
 
     def read(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Reading:
         """See normalize.mapper.Mapper."""

@@ -449,6 +449,19 @@ def test_a_new_epoch_opens_no_hole() -> None:
     assert brief(player.candles("1s")) == [(second, "complete", 0, 0) for second in range(3)]
 
 
+def test_a_gap_below_the_first_number_seen_of_an_epoch_counts_until_it_is_filled() -> None:
+    """Where the exchange began its new numbers only normalize knows."""
+    seen = [covered(0), trade(500, 0.5), trade(3, 4.5, epoch=1), trade(4, 5.5, epoch=1), clock(7)]
+    missed = {"epoch": 1, "remaining": ((1, 2),)}
+    player = played(*seen, gap("opened", 1, 2, 0.5, 4.5, 7.5, **missed), clock(7.5))
+    newest = {start: (quality, missing) for start, quality, _, missing in brief(player.candles("1s"))}
+    assert newest == {0: ("partial", 0.5), 4: ("partial", 0.500000001), 5: ("complete", 0)}
+    player.play(entries([trade(1, 2.2, epoch=1, repaired=True), trade(2, 4.1, epoch=1, repaired=True)]))
+    player.play(entries([gap("closed", 1, 2, 0.5, 4.5, 9, epoch=1), clock(9)]))
+    newest = {start: (quality, missing) for start, quality, _, missing in brief(player.candles("1s"))}
+    assert newest == {0: ("repaired", 0), 2: ("repaired", 0), 4: ("repaired", 0), 5: ("complete", 0)}
+
+
 def test_a_record_of_several_numbers_continues_the_sequence() -> None:
     player = played(covered(0), trade(1, 0.5), trade(4, 1.5, first_sequence=2, fills=3), trade(5, 2.5), clock(4))
     assert [candle[1] for candle in brief(player.candles("1s"))] == ["complete"] * 3

@@ -87,6 +87,16 @@ def test_each_epoch_has_its_own_numbers() -> None:
     assert holes([run(100, 200), run(1, 5, epoch=1), run(7, 9, epoch=1)]) == [(6, 6, "unexplained")]
 
 
+def test_below_the_first_stored_number_of_an_epoch_only_the_ledger_knows_what_is_missing() -> None:
+    runs, missed = [run(100, 200), run(57, 90, epoch=1)], entry(1, 56, epoch=1)
+    assert holes(runs, missed) == [(1, 56, "open")]
+    assert holes(runs, entry(1, 60, "unrecoverable", epoch=1)) == [(1, 56, "unrecoverable")]
+    assert holes(runs, missed, begun=(1, 57)) == [], "older than the collection"
+    before = [run(100, 200, -1), run(57, 90, -1, epoch=1), run(92, 95, epoch=1)]
+    assert holes(before, missed, entry(91, 91, epoch=1)) == [(91, 91, "open")], "the epoch began before the range"
+    assert holes(runs, entry(1, 56, epoch=2), entry(95, 99, epoch=1)) == []
+
+
 def test_what_was_replayed_before_the_collection_began_says_nothing() -> None:
     runs = [run(10, 10), run(50, 60), run(62, 70)]
     assert holes(runs, begun=(0, 50)) == [(61, 61, "unexplained")]

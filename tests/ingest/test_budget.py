@@ -125,3 +125,16 @@ def test_to_look_takes_nothing() -> None:
     budget = Budget(Rate(1, 60), slack=0)
     assert [budget.next(5) for _ in range(3)] == [5, 5, 5]
     assert [budget.reserve(5), budget.next(5)] == [5, 65]
+
+
+def test_what_is_in_flight_counts_until_it_has_landed_and_from_then_on() -> None:
+    budget, now = Budget(Rate(2, 100), slack=0), 0
+    with budget.flight(budget.reserve(now), lambda: now), budget.flight(budget.reserve(now), lambda: now):
+        now = 500
+        assert budget.used(now) == 2, "the exchange may have counted it just now"
+        assert budget.next(now) == 600
+        place = budget.reserve(now)
+        now = 590
+    assert not budget.fits(place, 1, place), "they landed later than was hoped"
+    budget.release(place)
+    assert budget.reserve(600) == 690

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -29,7 +30,14 @@ from pipeline.timeframes import HOUR, MINUTE, SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
 from tests.ingest.conftest import DEADLINE, HASTY, QUICK, MuteServer, eventually
-from tests.servers import free_port
+from tests.servers import TcpProxy, free_port
+
+
+@pytest.fixture
+async def simulator_of_okx() -> AsyncIterator[Simulator]:
+    """Grants what OKX grants: 3 connections a second."""
+    async with serve(rate=0, limits=1) as simulator:
+        yield simulator
 
 
 async def silent(socket: ServerConnection) -> None:
@@ -50,6 +58,7 @@ class Fixture:
         timing: Timing = QUICK,
         wanted: tuple[Subscription, ...] = SUBSCRIPTIONS,
         feed: AnyFeed | None = None,
+        connects: Budget | None = None,
     ) -> None:
         self.frames: list[Frame] = []
         self.reports: list[str] = []
@@ -58,7 +67,7 @@ class Fixture:
         feed = feed or Feed()
         context = Context(feed, self.clock, timing, self.frames.append, self._describe, self.reports.append)
         plan = Plan(feed.route(wanted[0]), wanted)
-        self.connects = Budget(Rate(50, SECOND))
+        self.connects = connects or Budget(Rate(50, SECOND))
         self.connection = Connection(
             url + plan.route.path, plan, context, itertools.count(1), self.connects, random.Random(1).random
         )
@@ -311,6 +320,29 @@ async def test_connecting_never_gives_up_and_tells_how_often_it_failed() -> None
         async with serve(rate=0, ws_port=port, limits=50):
             await fixture.settled()
             await fixture.until(lambda: fixture.connection.attempts == 0)
+
+
+async def test_connects_that_are_held_up_on_their_way_do_not_arrive_as_too_many(
+    simulator_of_okx: Simulator, tcp_proxy: Callable[[int], TcpProxy]
+) -> None:
+    """The exchange counts what arrives: whose handshake has not ended may be counted still."""
+    port = urlsplit(simulator_of_okx.ws_url).port or 0
+    line = tcp_proxy(port)
+    url = simulator_of_okx.ws_url.replace(str(port), str(line.port))
+    connects = Budget(Rate(3, SECOND))
+    fixtures = [Fixture(url, wanted=SUBSCRIPTIONS[:1], connects=connects) for _ in range(6)]
+    line.stall()
+    async with contextlib.AsyncExitStack() as stack:
+        for fixture in fixtures:
+            await stack.enter_async_context(fixture.running())
+        await fixtures[0].until(lambda: line.connections >= 3)
+        # Longer than the allowance's period: the next three would go, had the first been counted by then.
+        await asyncio.sleep(1.5)
+        line.resume()
+        for fixture in fixtures:
+            await fixture.settled()
+    assert simulator_of_okx.state()["opened"] == len(fixtures)
+    assert [report for fixture in fixtures for report in fixture.reports] == [], "none was turned away"
 
 
 @pytest.mark.parametrize(

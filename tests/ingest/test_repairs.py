@@ -455,7 +455,7 @@ async def test_what_is_small_never_waits_for_what_is_huge_and_what_is_old_comes_
     async with Desk(simulator, feed).running() as desk:
         for budget in desk.rest.budgets.values():
             # No slack: it is meant for networks.
-            budget._period = rate.period
+            budget.period = rate.period
         size = 20 * PAGE[name]
         wants = [desk.gap(size, symbol) for symbol in MARKETS[:2]]
         small = desk.gap(50, MARKETS[2])

@@ -178,6 +178,35 @@ async def test_every_trade_is_there_once_though_ingest_is_killed_while_it_fetche
         assert reasons == {"filled"}
 
 
+async def test_what_a_new_listing_printed_while_nobody_listened_is_fetched(
+    tmp_path: Path, redis_url: str, simulator: Simulator, exchange: str, case: Case
+) -> None:
+    settings = settings_for(tmp_path, redis_url, simulator, exchange, [SYMBOL], ("trade",))
+    async with normalizing(settings, exchange), Collector(settings, exchange).running():
+        await case.collected()
+        case.simulator.inject(Fault(fault="relisting", instrument=case.instrument))
+        case.printed.clear()
+        case.miss(56)
+
+        async def fetched() -> bool:
+            # The proof that they began again: three that are newer by more than a second.
+            case.print(1)
+            found = {int(t["sequence"]) for t in await case.shown.all("trade") if t.get("epoch") == 1}
+            return found >= set(range(1, 57))
+
+        await eventually(fetched, "the first numbers of the new listing")
+        gaps = [gap for gap in await case.shown.all("gap") if gap["epoch"] == 1]
+        assert [gap["cause"] for gap in gaps][:2] == ["epoch", "sequence"]
+        trades = [int(t["sequence"]) for t in await case.shown.all("trade") if t.get("epoch") == 1]
+        assert sorted(trades) == list(range(1, max(trades) + 1))
+
+        async def settled() -> bool:
+            gaps = [gap for gap in await case.shown.all("gap") if gap["cause"] == "sequence"]
+            return gaps[-1]["state"] == "closed" and not gaps[-1].get("remaining") and not await wants(case)
+
+        await eventually(settled, "the end of the gap")
+
+
 async def wants(case: Case) -> int:
     """How much is wanted now."""
     found: int = await case.shown._client.hlen(f"sim:want:{case.shown._tag}")

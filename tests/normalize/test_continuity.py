@@ -50,10 +50,11 @@ class Feed:
         self.passed: list[tuple[int, int]] = []
         self.buried: list[tuple[str, int]] = []
         self.listed: int | None = None
+        self.lowest = 1
 
     def take(self, number: int, at: float = 0.0, fills: int = 1, now: float | None = None) -> Outcome:
         stream_time = round((at if now is None else now) * SECOND)
-        outcome = self.state.take(trade(number, at, fills), stream_time, self.opened, self.listed)
+        outcome = self.state.take(trade(number, at, fills), stream_time, self.opened, self.listed, self.lowest)
         self.keep(outcome)
         # The saved state is the whole state: every step may be the last before a restart.
         self.state = msgspec.json.decode(msgspec.json.encode(self.state), type=Continuity)
@@ -259,6 +260,77 @@ def test_a_new_listing_time_needs_no_three() -> None:
     assert feed.passed == [(0, 1000), (1, 1)]
 
 
+def test_what_was_printed_before_the_first_trade_seen_of_an_epoch_is_a_hole() -> None:
+    """Listed anew while nobody listened: the numbers begin at the venue's lowest, not at the first one seen."""
+    feed = Feed()
+    for number in (1000, 1001, 1002):
+        feed.take(number, number - 1000)
+    for number in (57, 58, 59):
+        outcome = feed.take(number, number - 47)
+    assert outcome.epoch is not None
+    assert (outcome.epoch.epoch, outcome.epoch.first.sequence) == (1, 57)
+    (hole,) = feed.state.holes
+    assert (hole.name, hole.last, hole.remaining) == ((1, 1), 56, [(1, 56)])
+    assert (hole.from_time, hole.to_time) == (T0 + 2 * SECOND, T0 + 10 * SECOND)
+    assert feed.state.missing == 56
+    feed.take(3, 9.5)
+    assert feed.state.repair(trade(4, 9.6), 1).passed[0].epoch == 1
+    assert feed.take(3, 9.5).dropped == "duplicate"
+    feed.take(60, 13)
+    assert feed.passed[3:] == [(1, 57), (1, 58), (1, 59), (1, 3), (1, 60)]
+    assert feed.state.holes[0].remaining == [(1, 2), (5, 56)]
+
+
+@pytest.mark.parametrize(("lowest", "first", "missed"), [(1, 1, 0), (0, 0, 0), (0, 1, 1), (0, 5, 5), (1, 0, 0)])
+def test_where_the_first_trade_seen_is_the_lowest_nothing_was_missed(lowest: int, first: int, missed: int) -> None:
+    feed = Feed()
+    feed.lowest = lowest
+    for number in (1000, 1001, 1002):
+        feed.take(number, number - 1000)
+    for number in range(first, first + 4):
+        feed.take(number, 10 + number)
+    assert feed.passed[3:] == [(1, number) for number in range(first, first + 4)]
+    assert feed.state.missing == missed
+
+
+def test_more_numbers_than_can_have_been_printed_since_are_no_hole() -> None:
+    """The venue went on elsewhere, not at its lowest."""
+    feed = Feed()
+    feed.take(10 * LEAP, 1)
+    for number in range(5 * LEAP, 5 * LEAP + 3):
+        feed.take(number, 5 + number - 5 * LEAP)
+    assert feed.state.epoch == 1
+    assert feed.state.missing == 0
+
+
+def test_a_new_listing_time_tells_of_numbers_above_the_old_ones() -> None:
+    """The old listing came to 5; while nobody listened the new one came to 57."""
+    feed = Feed()
+    feed.listed = T0 - 99 * SECOND
+    for number in (4, 5):
+        feed.take(number, number - 4)
+    feed.listed = T0 + 5 * SECOND
+    outcome = feed.take(57, 10)
+    assert outcome.epoch is not None
+    assert outcome.epoch.reason == "relisted"
+    assert feed.passed == [(0, 4), (0, 5), (1, 57)]
+    assert [hole.remaining for hole in feed.state.holes] == [[(1, 56)]]
+    feed.take(58, 11)
+    assert feed.passed[-1] == (1, 58)
+
+
+@pytest.mark.parametrize(("listed", "number"), [(5, 6), (11, 57), (0, 57)])
+def test_a_listing_time_that_does_not_lie_between_the_trades_begins_nothing(listed: int, number: int) -> None:
+    """Or where the numbers simply go on: venues also correct what they list."""
+    feed = Feed()
+    feed.listed = T0 - 99 * SECOND
+    for old in (4, 5):
+        feed.take(old, old - 4)
+    feed.listed = T0 + listed * SECOND
+    feed.take(number, 10)
+    assert feed.passed[-1] == (0, number)
+
+
 def test_held_trades_that_prove_nothing_are_buried_after_a_minute() -> None:
     feed = Feed()
     for number in (1000, 1001):
@@ -402,4 +474,4 @@ def test_two_connections_across_a_restart_of_numbers_pass_every_trade_once(
         feed.take(number, time / 1000, now=arrived / 1000)
     assert sorted(feed.passed) == sorted((epoch, number) for _, epoch, number in printed)
     assert feed.buried == []
-    assert feed.state.missing == 0
+    assert feed.state.missing == restart - 1, "what the venue numbered before the first one printed here"

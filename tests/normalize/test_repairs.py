@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from normalize.holes import GIVEN_UP
+from normalize.holes import BEGIN_AT_ONE, GIVEN_UP
 from normalize.repairs import ENDED, FIRST_PAUSE, LACKED, LONGEST_PAUSE, MOST, MOST_OF_ONE, pause
 from normalize.state import State
 from pipeline.frames import Frame, pack
@@ -19,6 +19,7 @@ from tests.normalize.playing import (
     T0,
     Played,
     clock,
+    closed,
     data,
     entries,
     exchange_info,
@@ -285,6 +286,55 @@ def test_a_gap_of_an_ended_epoch_is_fetched_under_its_epoch() -> None:
     assert filled.wants == {}
     other = trades_key(SPOT, 1, 1)
     assert run(*frames, page(21, other, (1001, 1.5)), clock(22)).trades()[-1] == (1, 3)
+
+
+def test_what_a_new_listing_printed_before_we_came_is_fetched() -> None:
+    frames = [clock(0), opened(0), trade(1000, 1), closed(1.5), opened(9), *(trade(n, n - 47) for n in (57, 58, 59))]
+    key = trades_key(SPOT, 1, 1)
+    played = run(*frames, clock(20))
+    assert (played.wants[key]["first"], played.wants[key]["last"], played.wants[key]["epoch"]) == (1, 56, 1)
+    ledger = [(gap["cause"], gap["epoch"], gap["from_sequence"], gap["state"]) for gap in played.of("gap")]
+    assert ledger == [("epoch", 1, 57, "closed"), ("sequence", 1, 1, "opened")]
+    pages = page(21, key, *((n, 9 + n / 60) for n in range(56, 0, -1)))
+    filled = run(*frames, clock(20), pages, answered(1, 21.1, 1, 56, key), clock(22))
+    assert sorted(filled.trades()) == [(0, 1000), *((1, n) for n in range(1, 60))]
+    assert told(filled.of("gap"))[-1] == ("closed", "filled", [])
+    assert filled.wants == {}
+
+
+def _relisted(*numbers: int) -> list[Frame]:
+    """Binance, listed anew: the first seen are `numbers`."""
+    conn = "wss://stream.binance.com/stream#1"
+    frames = [exchange_info(0, "BTCUSDT"), clock(0), opened(0, conn), live(1000, 1)]
+    return [*frames, *(live(n, 10 + place) for place, n in enumerate(numbers)), clock(20)]
+
+
+def test_only_the_exchange_can_tell_whether_its_numbers_begin_at_zero_or_at_one() -> None:
+    """Binance's spot pairs may begin at either."""
+    key = trades_key("BTCUSDT", 1, 0)
+    frames = _relisted(3, 4, 5)
+    assert run(*frames, exchange="binance").wants[key]["last"] == 2
+    zero = ascending(21, key, (0, 9.7), (1, 9.8), (2, 9.9), (3, 10))
+    played = run(*frames, zero, answered(1, 21.1, 0, 2, key), clock(22), exchange="binance")
+    assert told(played.of("gap"))[-1] == ("closed", "filled", [])
+    assert played.of("gap")[-1]["repaired"] == 3
+    one = [ascending(21, key, (1, 9.8), (2, 9.9), (3, 10))]
+    for number in (1, 2, 3):
+        one += [answered(number, 50.0 * number, 0, 2 if number == 1 else 0, key), clock(50.0 * number + 40)]
+    played = run(*frames, *one, exchange="binance")
+    assert told(played.of("gap"))[-1] == ("closed", BEGIN_AT_ONE, [])
+    assert (played.of("gap")[-1]["repaired"], row(played, "BTCUSDT")["unrecoverable"]) == (2, 0)
+    assert played.wants == {}
+    assert not any(field.startswith(b"hole:") for field in played.state)
+
+
+def test_zero_is_lost_like_any_other_number_where_one_is_lost_too() -> None:
+    key = trades_key("BTCUSDT", 1, 0)
+    frames = _relisted(3, 4, 5)
+    for number in (1, 2, 3):
+        frames += [answered(number, 50.0 * number, 0, 2, key), clock(50.0 * number + 40)]
+    played = run(*frames, exchange="binance")
+    assert told(played.of("gap"))[-1] == ("closed", LACKED, [[0, 2]])
 
 
 def test_a_contract_that_ended_leaves_no_open_gap_behind() -> None:

@@ -75,16 +75,32 @@ def merged(runs: Iterable[Run]) -> tuple[list[Run], list[Twice]]:
 
 
 def missing(runs: list[Run], ledger: Iterable[Entry], begun: tuple[int, int] | None) -> list[Hole]:
-    """The holes between merged runs. `begun`: epoch and number at which collection began; what lies before was
-    replayed on subscribing, and says nothing of what is between. Holes outside the range are left out."""
+    """The holes between merged runs, and what the ledger names below the first of an epoch: where that began only the
+    ledger knows. `begun`: epoch and number at which collection began; what lies before was replayed on subscribing, and
+    says nothing of what is between. Holes outside the range are left out."""
     named = [entry for entry in ledger if entry.remaining]
     holes: list[Hole] = []
+    for place, run in enumerate(runs):
+        first = place == 0 or runs[place - 1].epoch != run.epoch
+        if first and run.side != -1 and (begun is None or (run.epoch, run.first) > begun):
+            holes += _below(run, named)
     for before, after in pairwise(runs):
         outside = before.side == after.side != 0
         early = begun is not None and (after.epoch, after.first) <= begun
         if before.epoch == after.epoch and not outside and not early:
             holes += _explained(before, after, named)
     return holes
+
+
+def _below(run: Run, ledger: list[Entry]) -> Iterator[Hole]:
+    """What the ledger names below the first stored number of an epoch."""
+    for entry in ledger:
+        for low, high in entry.remaining if entry.epoch == run.epoch else ():
+            if low < run.first:
+                state: State = "open" if entry.outcome == "open" else "unrecoverable"
+                yield Hole(
+                    run.epoch, low, min(high, run.first - 1), entry.from_time, entry.to_time, state, entry.reason
+                )
 
 
 def _explained(before: Run, after: Run, ledger: list[Entry]) -> Iterator[Hole]:

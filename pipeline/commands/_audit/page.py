@@ -108,6 +108,8 @@ def _sums(results: Sequence[Result], period: str) -> Iterator[tuple[str, str]]:
     yield "missing", told or "nothing"
     gaps = counts(entry for one in results for entry in one.ledger)
     yield "ledger", ", ".join(f"{number} {name}" for name, number in gaps.items() if number) or "no entries"
+    if begun := gaps["epoch"]:
+        yield "unknown", f"the last trades before numbers began again ({begun} times): no number tells of them"
     yield "bars", _bars(results)
 
 
