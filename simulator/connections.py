@@ -14,7 +14,7 @@ SLOW_READER = Close(4005, "The client is too slow to read")
 
 
 class Connection:
-    """One client. `half_open`: the socket stays, nothing is sent or answered any more."""
+    """One client. `half_open`: the socket stays, nothing is sent or answered any more. `held`: nothing is for now."""
 
     def __init__(self, session: Session, path: str, ws: web.WebSocketResponse, queued: int) -> None:
         self.session = session
@@ -26,6 +26,13 @@ class Connection:
         self._queue: asyncio.Queue[Reply] = asyncio.Queue(queued)
         self._writer: asyncio.Task[None] | None = None
         self._ending: Close | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._too_slow: asyncio.TimerHandle | None = None
+
+    @property
+    def held(self) -> bool:
+        return not self._flows.is_set()
 
     @property
     def closing(self) -> int | None:
@@ -43,6 +50,7 @@ class Connection:
         try:
             await self._read(clock, heard)
         finally:
+            self.release()
             if self._ending is None:
                 self._writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
@@ -59,6 +67,18 @@ class Connection:
         if isinstance(reply, Close):
             self._ending = self._ending or reply
 
+    def hold(self, seconds: float) -> None:
+        """Neither read nor write for so long, as when the socket is full, then close as of a slow reader."""
+        if not self.half_open and self._ending is None and not self.held:
+            self._flows.clear()
+            self._too_slow = asyncio.get_running_loop().call_later(seconds, self._overflow)
+
+    def release(self) -> None:
+        """End `hold`: what waited goes out."""
+        if self._too_slow is not None:
+            self._too_slow.cancel()
+        self._flows.set()
+
     def abort(self) -> None:
         """Cut the connection without a word."""
         self._ending = Close(1006)
@@ -72,6 +92,7 @@ class Connection:
         while not self._queue.empty():
             self._queue.get_nowait()
         self._queue.put_nowait(SLOW_READER)
+        self._flows.set()
         # The writer may be stuck on a full socket: it is given a moment for the rest, then cut.
         asyncio.get_running_loop().call_later(CLOSE_WAIT, self.abort)
 
@@ -86,6 +107,7 @@ class Connection:
                 return
             if message.type in (WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 return
+            await self._flows.wait()
             if self.half_open:
                 continue
             if message.type is WSMsgType.PING:
@@ -105,7 +127,8 @@ class Connection:
     async def _write(self, clock: Callable[[], int]) -> None:
         while True:
             reply = await self._queue.get()
-            if self.half_open:
+            await self._flows.wait()
+            if self.half_open or (self._ending is SLOW_READER and reply is not SLOW_READER):
                 continue
             if isinstance(reply, Close):
                 await self._close(reply)

@@ -25,6 +25,7 @@ Name = Literal[
     "relisting",
     "jump",
     "notice",
+    "slow_reader",
     "rest_error",
     "lifetime",
     "book_gap",
@@ -49,6 +50,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     disconnect, half_open: `connection` (all without it); disconnect also `code` (a close frame instead of a cut).
     notice: `connection`, `seconds` from notice to close (default 60).
+    slow_reader: `connection`; it is neither read nor sent anything for `seconds` (default 2), then closed with 4005:
+    the client was too slow, and what waited for it is lost.
     silence_after_ack, refused_symbol: hit new subscriptions; `instrument` (all without it), `seconds` it is in
     force (until `clear` without it); what was subscribed in silence stays silent. refused_symbol also
     `whole_request` (one bad arg refuses its request's other args silently).

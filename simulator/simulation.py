@@ -22,6 +22,7 @@ from simulator.truth import ConnectionChange, ConnectionEvent, TruthLog
 
 CATCH_UP = 5 * SECOND
 NOTICE = 60.0
+SLOW = 2.0
 CROSSED = 2.0
 
 
@@ -96,7 +97,7 @@ class Simulator:
         self._log_fault(fault.fault, {k: v for k, v in _plain(fault).items() if k not in ("fault", "at")})
         self._injected += 1
         match fault.fault:
-            case "disconnect" | "half_open" | "notice":
+            case "disconnect" | "half_open" | "notice" | "slow_reader":
                 for connection in chosen:
                     self._hit(connection, fault)
             case "duplicate" | "drop" | "reorder" | "malformed" | "oversized" | "book_gap":
@@ -115,6 +116,8 @@ class Simulator:
                 if fault.fault == "clear":
                     for pit in self.market.pits.values():
                         pit.book.clear()
+                    for connection in self._connections.values():
+                        connection.release()
                     self._deliver(self._faults.clear(), faulty=False)
 
     def inject_scripted(self, fault: Fault) -> None:
@@ -151,6 +154,7 @@ class Simulator:
                     "subscriptions": len(connection.session.topics),
                     "frames": connection.frames,
                     "half_open": connection.half_open,
+                    "held": connection.held,
                     "closing": connection.closing,
                 }
                 for name, connection in self._connections.items()
@@ -259,6 +263,8 @@ class Simulator:
         elif fault.code is not None:
             connection.send(Close(fault.code))
         else:
+        elif fault.fault == "slow_reader":
+            connection.hold(SLOW if fault.seconds is None else fault.seconds)
             connection.abort()
 
     def _strike(self, fault: Fault) -> None:

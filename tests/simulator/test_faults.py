@@ -87,6 +87,30 @@ async def test_half_open_does_not_answer_a_close_either(simulator: Simulator, on
     await until(lambda: simulator.state()["connections"] == [])
 
 
+async def test_a_slow_reader_is_sent_nothing_for_a_while_and_then_closed(simulator: Simulator, one: Client) -> None:
+    async with client(simulator) as healthy:
+        await healthy.subscribed("BTC-USDT")
+        slow, _ = (connection["id"] for connection in simulator.state()["connections"])
+        inject(simulator, "slow_reader", connection=slow, seconds=0.2)
+        assert [connection["held"] for connection in simulator.state()["connections"]] == [True, False]
+        await one.send("ping")
+        printed(simulator)
+        assert len(await received(healthy)) == 6
+        with pytest.raises(ConnectionClosed):
+            await one.text()
+        assert one.ws.close_code == 4005
+        await until(lambda: len(simulator.state()["connections"]) == 1)
+        assert len(printed(simulator)) == len(await received(healthy))
+
+
+async def test_clear_lets_a_slow_reader_have_what_waited(simulator: Simulator, one: Client) -> None:
+    inject(simulator, "slow_reader", seconds=60)
+    ids = printed(simulator)
+    inject(simulator, "clear")
+    assert await received(one) == ids
+    assert not simulator.state()["connections"][0]["held"]
+
+
 async def test_silence_after_ack(simulator: Simulator, one: Client) -> None:
     inject(simulator, "silence_after_ack", instrument="SOL-USDT")
     await one.subscribe("SOL-USDT", "DOGE-USDT")
