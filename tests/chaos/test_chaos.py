@@ -30,7 +30,7 @@ def ours(folder: Path) -> list[str]:
 
 
 def test_a_minute_of_chaos_loses_nothing(tmp_path: Path) -> None:
-    run = started(tmp_path, "--minutes", "1", "--every", "3s", "--seed", "3", *SMALL)
+    run = started(tmp_path, "--minutes", "1", "--every", "3s", "--seed", "3", "--tamper", *SMALL)
     out, said = run.communicate(timeout=560)
     assert run.returncode == 0, said[-4000:]
     (line,) = out.splitlines()
@@ -43,8 +43,26 @@ def test_a_minute_of_chaos_loses_nothing(tmp_path: Path) -> None:
     assert told["candles_checked"] > 300
     assert told["faults"] == sum(told["by_fault"].values()) >= 15
     assert told["seed"] == 3
+    assert told["audit"] == 0
+    assert told["memory_mib"] > 100
+    assert "by hand: deleted" in said
+    assert "pipeline audit: exit code 1" in said
+    assert "not in the ledger" in said
     assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == [".gitignore", "lock"]
     assert ours(tmp_path / FOLDER) == []
+
+
+def test_servers_away_for_a_while_lose_nothing(tmp_path: Path) -> None:
+    run = started(tmp_path, "--outages", "--minutes", "0.7", *SMALL)
+    out, said = run.communicate(timeout=560)
+    assert run.returncode == 0, said[-4000:]
+    told = json.loads(out)
+    assert told["by_fault"] == {"away": 3}
+    assert (told["lost"], told["duplicated"], told["candles_wrong"], told["gaps_open"]) == (0, 0, 0, 0)
+    assert told["trades_printed"] == told["trades_stored"] > 1_000
+    assert told["audit"] == 0
+    assert told["disk_mib"] >= 1
+    assert "while Postgres was away" in said
 
 
 def test_ctrl_c_in_the_midst_of_it_leaves_nothing_running(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.commands._chaos.auditing import Audited
 from pipeline.commands._chaos.outcome import Outcome
+from pipeline.commands._chaos.resources import Resources, Sample, Use
 from simulator.proof.books import BookFault
 from simulator.proof.evidence import Evidence
 from simulator.proof.ledger import Judged, LedgerFault, judge
@@ -25,6 +27,11 @@ KEYS = [
     "faults",
     "by_fault",
     "seed",
+    "audit",
+    "memory_mib",
+    "disk_mib",
+    "longest_silence_s",
+    "longest_return_s",
 ]
 
 
@@ -44,6 +51,13 @@ def flawless() -> Judged:
     return msgspec.structs.replace(one, line=msgspec.structs.replace(one.line, faults=()))
 
 
+def resources() -> Resources:
+    found = Resources()
+    use = Use(memory=3 * 2**20, files=12, disk=2**20 + 1)
+    found.add(Sample(time=1.0, uses={"store-0": use}, newest={}, postgres=True, redis=(5, 2**28)))
+    return found
+
+
 def outcome(*all_judged: Judged, **change: Any) -> Outcome:
     made = Outcome(
         judged=all_judged,
@@ -54,6 +68,9 @@ def outcome(*all_judged: Judged, **change: Any) -> Outcome:
         not_back=None,
         unsettled=(),
         gaps_stay=False,
+        audited=Audited(0, "", 1.0),
+        unseen=None,
+        resources=resources(),
     )
     return msgspec.structs.replace(made, **change)
 
@@ -65,6 +82,7 @@ def test_the_line_of_json() -> None:
     assert list(told) == KEYS
     assert told["trades_printed"] == told["trades_stored"] > 400
     assert told["candles_checked"] > 200
+    assert [told[name] for name in KEYS[-5:]] == [0, 3, 2, None, None]
     assert (told["faults"], told["by_fault"], told["seed"]) == (5, {"cut": 2, "kill": 3}, 7)
     assert not any(told[name] for name in ("lost", "duplicated", "candles_wrong", "gaps_open", "unrecoverable"))
 
@@ -72,6 +90,25 @@ def test_the_line_of_json() -> None:
 def test_good_is_good() -> None:
     assert outcome(flawless()).exit_code == 0
     assert list(outcome(flawless()).findings()) == []
+
+
+def test_where_no_audit_was_made_none_is_told() -> None:
+    made = outcome(flawless(), audited=None)
+    assert json.loads(made.json)["audit"] is None
+    assert made.exit_code == 0
+
+
+def test_an_audit_that_finds_something_is_a_finding() -> None:
+    made = outcome(flawless(), audited=Audited(1, "okx BTC-USDT\n  missing   trade 7\n", 1.0))
+    assert made.exit_code == 1
+    assert list(made.findings()) == ["audit: exit code 1; it printed:\nokx BTC-USDT\n  missing   trade 7"]
+
+
+def test_an_audit_that_does_not_see_what_was_spoilt_is_a_finding() -> None:
+    made = outcome(flawless(), unseen=["it does not name okx BTC-USDT: trade 7"])
+    assert made.exit_code == 1
+    assert list(made.findings()) == ["audit of what was spoilt: it does not name okx BTC-USDT: trade 7"]
+    assert outcome(flawless(), unseen=[]).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.commands._chaos import plan as plans
 from pipeline.commands._chaos.campaign import FAULTS
+from pipeline.commands._chaos.outages import MINUTES, outages
 from pipeline.commands._chaos.plan import KINDS, Ground, Planned, check, plan
 from pipeline.errors import SettingsError
 
@@ -52,6 +53,16 @@ def test_every_fault_is_known_and_every_kind_can_be_dealt() -> None:
     check([*drawn(), Planned(at=700, fault="forget", target="okx")], GROUND)
 
 
+def test_outages_are_redis_alone_and_both_at_once() -> None:
+    alone, postgres, within = outages(MINUTES)
+    check([alone, postgres, within], GROUND)
+    assert [one.target for one in (alone, postgres, within)] == ["redis", "postgres", "redis"]
+    assert [one.seconds for one in (alone, postgres, within)] == [120, 600, 120]
+    assert alone.at + alone.seconds < postgres.at < within.at
+    assert within.at + within.seconds < postgres.at + postgres.seconds < MINUTES * 60
+    assert [one.seconds for one in outages(MINUTES / 10)] == [12, 60, 12]
+
+
 def test_what_must_be_alone_comes_first() -> None:
     alone = [one.fault == "relisting" for one in drawn()]
     assert alone == sorted(alone, reverse=True)
@@ -83,7 +94,7 @@ def test_a_line_that_is_none_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (Planned(at=1, fault="flood", target="okx"), "no fault 'flood'; there are book_crossed"),
+        (Planned(at=1, fault="flood", target="okx"), "no fault 'flood'; there are away, book_crossed"),
         (Planned(at=1, fault="kill", target="web"), "kill of 'web'"),
         (Planned(at=1, fault="fill", target="postgres"), "fill of 'postgres'"),
         (Planned(at=1, fault="book_reset", target="binance"), "book_reset of 'binance'"),

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands._chaos.plan import Planned
-from pipeline.commands._chaos.processes import RUNS, STOPPED, Kill, KillTwice, Stop, Stutter
+from pipeline.commands._chaos.processes import RUNS, STOPPED, Away, Kill, KillTwice, Stop, Stutter
 from pipeline.commands._chaos.scene import signalled
+from pipeline.errors import ServerAway
 from pipeline.parent import _status, command_of
-from tests.chaos.made import scene_of, settings_of, sleeper
+from pipeline.supervisor import Fault, Program
+from tests.chaos.made import Programs, scene_of, settings_of, sleeper
 from tests.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,40 @@ def test_a_worker_is_stopped_and_goes_on(family: Family, tmp_path: Path) -> None
     assert fault.over(1.0)
     fault.end()
     family.are("S", "S")
+
+
+class Obeying(Programs):
+    """Does as it is told, in its own time."""
+
+    state, refuses = "RUNNING", False
+
+    def programs(self) -> dict[str, Program]:
+        return {"redis": Program(name="redis", state=self.state, pid=7 if self.state != "STOPPED" else 0)}
+
+    def stop(self, name: str) -> None:
+        self.state = "STOPPING"
+
+    def start(self, name: str) -> None:
+        if self.refuses:
+            raise Fault(6, "SHUTDOWN_STATE")
+        self.state = "STARTING"
+
+
+def test_a_server_is_away_until_it_is_started_again(tmp_path: Path) -> None:
+    scene = scene_of(settings_of(tmp_path))
+    scene.supervisor = obeying = Obeying({})
+    fault = Away(planned("away", "redis", 120.0), scene)
+    assert fault.begin()
+    assert not fault.over(119.9)
+    with pytest.raises(ServerAway, match="still stopping"):
+        fault.end()
+    obeying.state, obeying.refuses = "STOPPED", True
+    assert not Away(planned("away", "redis", 120.0), scene).begin()
+    with pytest.raises(ServerAway, match="SHUTDOWN_STATE"):
+        fault.end()
+    obeying.refuses = False
+    fault.end()
+    assert obeying.state == "STARTING"
 
 
 def test_of_a_server_the_children_are_stopped_too(family: Family, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ FAULTS: Mapping[str, type[Fault]] = {
     "hang": processes.Stop,
     "stutter": processes.Stutter,
     "slow_sync": processes.SlowSync,
+    "away": processes.Away,
     "cut": servers.Cut,
     "stall": servers.Stall,
     "deaf": servers.Deaf,
@@ -35,7 +36,8 @@ FAULTS: Mapping[str, type[Fault]] = {
     "overflow": servers.Fill,
     "line_cut": exchange.LineCut,
     "line_stall": exchange.LineStall,
-    "notice": exchange.Notice,
+    "notice": exchange.Closing,
+    "slow_reader": exchange.Closing,
     "lifetime": exchange.Lifetime,
     "refused_symbol": exchange.Subscribing,
     "silence_after_ack": exchange.Subscribing,
@@ -148,12 +150,15 @@ class Campaign:
 
     def _wait_for_calm(self, fault: Fault) -> bool:
         """Whether to go on waiting, or it has begun."""
+        if self._in_force:
+            # They end, if it takes minutes; what is waited for a minute only is the recovery after them.
+            self._waits = 0.0
+            return True
         self._waits = self._waits or time.monotonic()
-        if not self._in_force:
-            with contextlib.suppress(ServerAway):
-                if self._scene.recovered() and self._begin(fault):
-                    self._waits = 0.0
-                    return True
+        with contextlib.suppress(ServerAway):
+            if self._scene.recovered() and self._begin(fault):
+                self._waits = 0.0
+                return True
         if time.monotonic() - self._waits < PATIENCE:
             return True
         self._waits = 0.0

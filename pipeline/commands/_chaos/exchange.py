@@ -80,8 +80,8 @@ class HalfOpen(Simulated):
         return elapsed >= LONGEST or not any(one["half_open"] for one in state["connections"])
 
 
-class Notice(Simulated):
-    """The exchange announces that it will close, and does."""
+class Closing(Simulated):
+    """The exchange closes after a while: as announced, or because it takes us for too slow to read."""
 
     def ask(self, fault: str, arguments: dict[str, Any]) -> None:
         super().ask(fault, {**arguments, "seconds": arguments["wait"]})

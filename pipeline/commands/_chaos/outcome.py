@@ -8,6 +8,8 @@ import msgspec
 from rich.table import Table
 
 from pipeline.cli import FINDING, GOOD, UNHEALTHY
+from pipeline.commands._chaos.auditing import Audited
+from pipeline.commands._chaos.resources import Resources
 
 if TYPE_CHECKING:
     from simulator.proof.books import BookFault
@@ -21,7 +23,8 @@ COLUMNS = ("printed", "stored", "lost", "doubled", "candles", "wrong", "gaps", "
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """`judged`: every instrument against the truth. `missing`: processes or conditions that never came back.
-    `gaps_stay`: open gaps are not held against the product."""
+    `gaps_stay`: open gaps are not held against the product. `audited`: None where no audit was made. `unseen`: what an
+    audit did not say of what was spoilt on purpose; None where nothing was."""
 
     judged: "Sequence[Judged]"
     books: "Sequence[BookFault | None]"
@@ -31,6 +34,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     not_back: str | None
     unsettled: Sequence[str]
     gaps_stay: bool
+    audited: Audited | None
+    unseen: Sequence[str] | None
+    resources: Resources
 
     @property
     def counts(self) -> dict[str, int]:
@@ -51,7 +57,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def json(self) -> str:
-        return json.dumps({**self.counts, "by_fault": dict(sorted(self.dealt.items())), "seed": self.seed})
+        line = {**self.counts, "by_fault": dict(sorted(self.dealt.items())), "seed": self.seed}
+        audit = None if self.audited is None else self.audited.code
+        return json.dumps({**line, "audit": audit, **self.resources.figures})
 
     @property
     def exit_code(self) -> int:
@@ -62,7 +70,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         held = ["lost", "duplicated", "candles_wrong"]
         held += [] if FORGETS in self.dealt else ["unrecoverable"]
         held += [] if self.gaps_stay else ["gaps_open"]
-        wrong = any(counts[name] for name in held) or self.unsettled or any(self.books)
+        audited = self.unseen or (self.audited is not None and not self.audited.good)
+        wrong = any(counts[name] for name in held) or self.unsettled or any(self.books) or audited
         return FINDING if wrong or not judged or any(one.faults for one in self.judged) else GOOD
 
     def table(self) -> Table:
@@ -106,6 +115,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.not_back:
             yield f"did not come back: {self.not_back}"
         yield from (f"not settled: {text}" for text in self.unsettled)
+        if self.audited is not None and not self.audited.good:
+            yield f"audit: exit code {self.audited.code}; it printed:\n{self.audited.text.rstrip()}"
+        yield from (f"audit of what was spoilt: {text}" for text in self.unseen or ())
         yield from (f"{fault.instrument}: book: {fault.reason}" for fault in self.books if fault is not None)
         for one in self.judged:
             name = one.line.instrument

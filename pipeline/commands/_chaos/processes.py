@@ -1,14 +1,17 @@
-"""Faults of processes: killed, killed twice in a row, stopped, stuttering, slow to sync."""
+"""Faults of processes: killed, killed twice in a row, stopped, stuttering, slow to sync, taken away for minutes."""
 
+import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 
 from pipeline.commands._chaos.fault import Fault
 from pipeline.commands._chaos.plan import SUPERVISORD
 from pipeline.commands._chaos.scene import signalled
 from pipeline.errors import ServerAway
 from pipeline.parent import command_of
+from pipeline.supervisor import Fault as Refusal
 
 COMES_BACK = 90.0
 STOPPED, RUNS = 1.5, 0.2
@@ -91,6 +94,34 @@ class Stutter(Stop):
             self._runs = runs
             signalled(self._stopped, signal.SIGCONT if runs else signal.SIGSTOP)
         return super().over(elapsed)
+
+
+class Away(OfProcess):
+    """Stopped in order, as an operator stops a server to work on it: the watchdog leaves it alone. Started again in
+    the end."""
+
+    def begin(self) -> bool:
+        if not self.scene.pid(self.planned.target):
+            return False
+        with _as_away():
+            self.scene.supervisor.stop(self.planned.target)
+        return True
+
+    def end(self) -> None:
+        name = self.planned.target
+        if self.scene.supervisor.programs()[name].state == "STOPPING":
+            raise ServerAway(f"{name} is still stopping")
+        with _as_away():
+            self.scene.supervisor.start(name)
+
+
+@contextlib.contextmanager
+def _as_away() -> Iterator[None]:
+    """Who refuses is asked again."""
+    try:
+        yield
+    except Refusal as error:
+        raise ServerAway(f"supervisord refuses: {error.faultString}") from error
 
 
 class SlowSync(OfProcess):

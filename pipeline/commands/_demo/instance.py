@@ -38,7 +38,7 @@ Change = Callable[[SettingsFile], SettingsFile]
 OTHERS = ("REDIS_", "DATABASE_", "POSTGRES_", "SUPERVISOR_")
 """Beginnings of variables that would lead the demo to somebody's real servers."""
 
-WRITTEN = ("up.log", "plan.jsonl", "dealt.jsonl")
+WRITTEN = ("up.log", "plan.jsonl", "dealt.jsonl", "resources.jsonl", "audit.txt", "audit-spoilt.txt")
 """Files of a run beside its settings."""
 
 
