@@ -260,11 +260,11 @@ class Simulator:
             seconds = NOTICE if fault.seconds is None else fault.seconds
             close = Close(1001, "Service upgrade")
             self._later.add(asyncio.get_running_loop().call_later(seconds, connection.send, close))
+        elif fault.fault == "slow_reader":
+            connection.hold(SLOW if fault.seconds is None else fault.seconds)
         elif fault.code is not None:
             connection.send(Close(fault.code))
         else:
-        elif fault.fault == "slow_reader":
-            connection.hold(SLOW if fault.seconds is None else fault.seconds)
             connection.abort()
 
     def _strike(self, fault: Fault) -> None:
