@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline.segments
-from pipeline.segment import HEADER, RECORD, header, read_mark, write_mark
+import pipeline.segments.tail
 from pipeline.segments import DiskFull, Position, Segments, SegmentsFull, SegmentsInUse
+from pipeline.segments.file import HEADER, RECORD, header, read_mark, write_mark
 from tests.servers import DEADLINE
 
 BIG = 1 << 30
@@ -363,7 +363,7 @@ def test_what_a_failed_sync_leaves_in_doubt_is_taken_back(folder: Path, monkeypa
         segments.append(numbered(5, 9))
         segments.append(numbered(9, 20))
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline.segments, "flush", broken)
+            patch.setattr(pipeline.segments.tail, "flush", broken)
             with pytest.raises(OSError, match="Input/output"):
                 segments.sync()
         assert segments.waiting_records == 5

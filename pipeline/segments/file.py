@@ -1,4 +1,4 @@
-"""The files of pipeline.segments: a header, then length, crc32 and bytes of each record; and the mark.
+"""The files: of segments, a header, then length, crc32 and bytes of each record; the mark; the lock.
 
 A record's checksum covers where it stands, so that neither zeros, nor an old block of the disk, nor a
 record inside another one's bytes is ever taken for one.
@@ -11,7 +11,8 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,11 @@ def first_of(file: int) -> int | None:
         return None
     first: int = HEADER.unpack(text)[1]
     return first if text == header(first) else None
+
+
+def place_of(files: Sequence[File], number: int) -> int:
+    """Where the file of that number, or the next one, stands in the list."""
+    return bisect_left(files, number, key=lambda file: file.number)
 
 
 def encode(number: int, offset: int, records: Iterable[bytes]) -> bytes:
@@ -162,6 +168,19 @@ def flush_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def lock(folder: Path) -> int | None:
+    """Holds the folder until it is closed or the process ends; None while another process does. Raises OSError."""
+    opened = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(opened)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return opened
 
 
 def open_mark(path: Path) -> tuple[int, Position | None]:
