@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 
 Ranges = list[tuple[int, int]]
+MOST_SPELT = 4
 
 
 def _first_not_below(ranges: Ranges, number: int) -> int:
@@ -83,3 +84,9 @@ def union(ranges: Ranges, others: Ranges) -> Ranges:
 def count(ranges: Ranges) -> int:
     """How many numbers the ranges hold."""
     return sum(last - first + 1 for first, last in ranges)
+
+
+def spelt(ranges: Ranges) -> str:
+    """`7, 9-12 …`: at most MOST_SPELT ranges."""
+    told = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MOST_SPELT])
+    return f"{told} …" if len(ranges) > MOST_SPELT else told

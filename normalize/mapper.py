@@ -93,6 +93,10 @@ class Mapper(Protocol):
         known so far. Trades come in the venue's order (pages by REST too), of epoch 0. Raises DecodeError when the
         whole frame is of no use."""
 
+    def numbers(self, frame: Frame) -> list[int]:
+        """The numbers of the trades in a page by REST, of those too of which nothing else can be read. Raises
+        DecodeError."""
+
     def time(self, frame: Frame) -> int | None:
         """The newest time (ns) the venue wrote into the frame, or None: the clock of recordings that kept none."""
 

@@ -4,7 +4,7 @@ A function of the raw stream: times are its age. What the exchange will forget f
 believed to be all there is until the exchange has shown three times that it lacks a number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from normalize import intervals
 from normalize.continuity import Continuity
@@ -22,6 +22,8 @@ SHRUNK = SECOND
 """A want is written again at most so often because less is missing."""
 FIRST_PAUSE = 5 * SECOND
 LONGEST_PAUSE = 10 * MINUTE
+MOST_UNREAD = 10
+"""So many answers in a row may show rows that cannot be read, and nothing else: half an hour."""
 MOST_REASON = 200
 LACKED = "unrecoverable: the exchange does not have them"
 ENDED = "unrecoverable: the contract has ended"
@@ -77,6 +79,16 @@ class Repairs:
             self._close(key, hole, f"unrecoverable: {data.reason or 'the exchange refuses'}"[:MOST_REASON])
         else:
             self._again(hole.repair)
+
+    def unread(self, key: TradesKey, numbers: Iterable[int] | None) -> None:
+        """A page shows rows of these numbers that cannot be read (None: nothing of it can). Being there, they are not
+        lacked."""
+        hole = self._wanted.get(key.instrument, {}).get((key.epoch, key.first))
+        if hole is None or hole.repair is None:
+            return
+        shown = hole.remaining if numbers is None else intervals.union([], [(each, each) for each in numbers])
+        hole.repair.unread = intervals.union(hole.repair.unread, intervals.within(hole.remaining, shown))
+        self._touch(key.instrument, hole)
 
     def lost(self, received: int) -> None:
         """Frames were lost on their way here: one of them may have told the end of any want. All are wanted anew."""
@@ -134,7 +146,7 @@ class Repairs:
         """Wants what remains under the next number."""
         repair = hole.repair = hole.repair or Repair(since=received)
         repair.number += 1
-        repair.wanted, repair.missing = True, hole.missing
+        repair.wanted, repair.missing, repair.unread = True, hole.missing, []
         self._wanted.setdefault(name, {})[hole.name] = hole
         self._write(name, hole, anew=True)
 
@@ -163,15 +175,17 @@ class Repairs:
         assert repair is not None
         progress = hole.missing < repair.missing
         span = [] if data.first is None or data.last is None else [(data.first, data.last)]
-        lacking = intervals.within(hole.fetchable, span)
+        unread = intervals.within(hole.fetchable, repair.unread)
+        lacking = intervals.without(intervals.within(hole.fetchable, span), unread)
         _count(repair, lacking)
+        _despair(repair, [] if progress else unread)
         if not hole.fetchable:
             self._lack(key, hole)
             return
         if progress:
             repair.failures = 0
-        if lacking or not progress:
-            repair.answer = f"the exchange lacks {intervals.count(lacking)} of them" if lacking else "nothing came"
+        if lacking or unread or not progress:
+            repair.answer = _answer(intervals.count(lacking), intervals.count(unread))
             self._again(repair)
         else:
             # The answer spanned a part; the rest needs no pause.
@@ -183,7 +197,11 @@ class Repairs:
 
     def _lack(self, key: TradesKey, hole: Hole) -> None:
         """The exchange does not have what remains. A numbering that begins at 1 never had a 0."""
-        if hole.remaining == [(0, 0)]:
+        assert hole.repair is not None
+        illegible = intervals.within(hole.remaining, hole.repair.illegible)
+        if illegible:
+            self._close(key, hole, _illegible(illegible, intervals.without(hole.remaining, illegible)))
+        elif hole.remaining == [(0, 0)]:
             self._state.continuity[key.instrument].fill_up(hole, BEGIN_AT_ONE)
             self._state.changed_continuity.add(key.instrument)
         else:
@@ -220,6 +238,26 @@ def _count(repair: Repair, lacking: intervals.Ranges) -> None:
     repair.lost = intervals.union(repair.lost, intervals.within(lacking, repair.twice))
     repair.twice = intervals.union(repair.twice, intervals.within(lacking, repair.once))
     repair.once = intervals.union(repair.once, lacking)
+
+
+def _despair(repair: Repair, unread: intervals.Ranges) -> None:
+    """One more answer showed rows of these numbers that cannot be read, and nothing that can."""
+    repair.unreadable = repair.unreadable + 1 if unread else 0
+    if repair.unreadable >= MOST_UNREAD:
+        repair.unreadable = 0
+        repair.illegible = intervals.union(repair.illegible, unread)
+        repair.lost = intervals.union(repair.lost, unread)
+
+
+def _answer(lacking: int, unread: int) -> str:
+    said = [f"the exchange lacks {lacking} of them"] if lacking else []
+    said += [f"{unread} of them cannot be read"] if unread else []
+    return ", ".join(said) or "nothing came"
+
+
+def _illegible(unread: intervals.Ranges, lacking: intervals.Ranges) -> str:
+    said = f"unrecoverable: the exchange's rows of {intervals.spelt(unread)} cannot be read"
+    return f"{said}; it does not have {intervals.spelt(lacking)}" if lacking else said
 
 
 def _bounds(hole: Hole) -> tuple[int, int]:

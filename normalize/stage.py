@@ -214,7 +214,7 @@ class Normalize:
         if frame.ts is None:
             frame = msgspec.structs.replace(frame, ts=received)
         connection = self._connection(frame, received) if frame.kind == "ws" else None
-        reading = self._mapper.read(frame, state.instruments)
+        reading = self._read(frame)
         if reading.control is not None:
             count(state.stream.control, reading.control)
         self._outlet.bury_elements(reading.faults, frame.data, received, frame.conn)
@@ -225,6 +225,20 @@ class Normalize:
         for update in reading.books:
             state.catalogue.know(update.instrument)
         self._shelf.take(reading.books, frame, received)
+
+    def _read(self, frame: Frame) -> Reading:
+        """What the frame says. Of a page of wanted trades, repairs hears what cannot be read."""
+        key = trades_of(frame.key) if frame.kind == "rest" else None
+        try:
+            reading = self._mapper.read(frame, self._state.instruments)
+            if key is not None and reading.faults:
+                read = {trade.sequence for trade in reading.trades}
+                self._repairs.unread(key, [number for number in self._mapper.numbers(frame) if number not in read])
+        except DecodeError:
+            if key is not None:
+                self._repairs.unread(key, None)
+            raise
+        return reading
 
     def _take_trades(self, reading: Reading, frame: Frame, received: int, connection: Connection | None) -> None:
         """Trades by REST count only as the answer to a want: of others nobody knows where they belong."""

@@ -77,6 +77,12 @@ class Aggregate(msgspec.Struct, frozen=True, gc=False):
     s: str
     a: Number
     p: str
+class Numbered(msgspec.Struct, frozen=True, gc=False):
+    """A trade by REST of which only the number counts."""
+
+    id: Number
+
+
     q: str
     f: Number
     l: Number  # noqa: E741
@@ -224,6 +230,7 @@ _BODY = msgspec.json.Decoder(Body)
 _STAMP = msgspec.json.Decoder(Stamp)
 _ROW_STAMPS = msgspec.json.Decoder(list[RowStamp])
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_NUMBERED = msgspec.json.Decoder(list[Numbered])
 _WORD = msgspec.json.Decoder(str)
 
 Payload = msgspec.Raw | str
@@ -291,6 +298,13 @@ class Mapper:
             if frame.data.startswith("["):
                 return max((unix(row.time, "time") for row in _ROW_STAMPS.decode(frame.data)), default=None)
             outer = _STAMP.decode(frame.data)
+    def numbers(self, frame: Frame) -> list[int]:
+        """See normalize.mapper.Mapper."""
+        if frame.data.lstrip().startswith("["):
+            return [row.id for row in elements(frame.data, _NUMBERED, Numbered, "a trade of Binance")[0]]
+        lines = frame.data.splitlines()
+        return list(each(lines, [], lambda line: whole(line.partition(",")[0], "id")))
+
             inner = _ENVELOPE.decode(frame.data).data
             newest = max(outer.E, outer.T, outer.serverTime, inner.E, inner.T)
             return unix(newest, "time") if newest else None

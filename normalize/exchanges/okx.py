@@ -59,6 +59,12 @@ class Message(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw()
 
 
+class Numbered(msgspec.Struct, frozen=True, gc=False):
+    """A fill of which only the number counts."""
+
+    tradeId: str
+
+
 class Fill(msgspec.Struct, frozen=True, gc=False):
     """An element of `trades-all` or of REST (one fill), or of `trades` (`count` fills of one order at one price;
     `tradeId` is the last of them)."""
@@ -134,6 +140,7 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 _MESSAGE = msgspec.json.Decoder(Message)
+_NUMBERED = msgspec.json.Decoder(list[Numbered])
 _FILLS = msgspec.json.Decoder(list[Fill])
 _CHANGES = msgspec.json.Decoder(list[Changes])
 _TICKERS = msgspec.json.Decoder(list[DayTicker])
@@ -189,6 +196,11 @@ class Mapper:
         if frame.dir == "out":
             return Reading(control=f"out {_request(frame)}")
         return self._rest(frame, instruments) if frame.kind == "rest" else self._socket(frame, instruments)
+
+    def numbers(self, frame: Frame) -> list[int]:
+        """See normalize.mapper.Mapper."""
+        rows, _ = elements(message(frame.data, _MESSAGE, "a message of OKX").data, _NUMBERED, Numbered, "a fill of OKX")
+        return list(each(rows, [], lambda row: whole(row.tradeId, "tradeId")))
 
     def time(self, frame: Frame) -> int | None:
         """The newest `ts` of the message's elements."""

@@ -14,7 +14,11 @@ KEY = trades_key(SPOT, 0, 6)
 
 def page(at: float, key: str, *trades: tuple[int, float], instrument: str = SPOT) -> Frame:
     """A page of OKX's history-trades: (number, seconds after T0), newest first as given."""
-    rows = [fill(number, time, instrument) for number, time in trades]
+    return paged(at, key, *(fill(number, time, instrument) for number, time in trades), instrument=instrument)
+
+
+def paged(at: float, key: str, *rows: dict[str, str], instrument: str = SPOT) -> Frame:
+    """A page of these rows."""
     url = f"{OKX}/api/v5/market/history-trades?instId={instrument}&type=1&after=99&limit=100"
     body = json.dumps({"code": "0", "msg": "", "data": rows})
     return Frame(T0 + round(at * SECOND), OKX, "in", "rest", body, url, key)

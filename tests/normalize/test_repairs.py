@@ -3,15 +3,16 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from normalize.holes import BEGIN_AT_ONE, GIVEN_UP
-from normalize.repairs import ENDED, FIRST_PAUSE, LACKED, LONGEST_PAUSE, MOST, MOST_OF_ONE, pause
+from normalize.repairs import ENDED, FIRST_PAUSE, LACKED, LONGEST_PAUSE, MOST, MOST_OF_ONE, MOST_UNREAD, pause
 from normalize.state import State
 from pipeline.frames import Frame, pack
 from pipeline.steps import Entry, Step
 from pipeline.wants import trades_key, trades_of
-from tests.normalize.fetching import KEY, answered, ascending, live, page, refused, told
+from tests.normalize.fetching import KEY, answered, ascending, live, page, paged, refused, told
 from tests.normalize.playing import (
     KEYS,
     SECOND,
@@ -171,6 +172,85 @@ def test_a_number_counts_as_lacked_only_by_answers_that_span_it() -> None:
     late = run(*frames[:-2], trade(8, 1.8, delay=at), clock(at + 1))
     assert (0, 8) in late.trades(), "until the gap is closed nothing is refused"
     assert told(run(*frames).of("gap"))[-1] == ("closed", LACKED, [[6, 9]])
+
+
+def _bad_pages(answers: int, *rows: dict[str, str]) -> list[Frame]:
+    """So many answers of one page, which spans 6 to 9, with these rows; their frames, each want 700 s apart."""
+    frames: list[Frame] = []
+    for number in range(1, answers + 1):
+        at = 700.0 * number
+        frames += [paged(at, KEY, *rows), answered(number, at + 0.1, 6, 9), clock(at + 0.25), clock(at + 650)]
+    return frames
+
+
+SIX_AND_NINE = fill(9, 1.9), fill(6, 1.6)
+
+
+def test_a_row_that_cannot_be_read_is_not_one_the_exchange_does_not_have() -> None:
+    rows = (*SIX_AND_NINE, fill(8, 1.8, px="ten"), fill(7, 1.7, side="long"))
+    played = run(*WANTED, *_bad_pages(MOST_UNREAD, *rows))
+    assert told(played.of("gap"))[-1][0] == "shrunk"
+    assert played.wants[KEY]["number"] == MOST_UNREAD + 1, "the first answer brought something, so it does not count"
+    assert {letter["reason"] for letter in played.stream("dead")} >= {"side is neither buy nor sell"}
+    better = paged(9_000, KEY, fill(8, 1.8), fill(7, 1.7))
+    healed = run(*WANTED, *_bad_pages(MOST_UNREAD, *rows), better, clock(9_001))
+    assert told(healed.of("gap"))[-1] == ("closed", "filled", [])
+    lost = run(*WANTED, *_bad_pages(MOST_UNREAD + 1, *rows))
+    reason = "unrecoverable: the exchange's rows of 7-8 cannot be read"
+    assert told(lost.of("gap"))[-1] == ("closed", reason, [[7, 8]])
+    assert (lost.wants, row(lost)["unrecoverable"]) == ({}, 2)
+
+
+def test_what_cannot_be_read_and_what_is_not_there_are_told_apart_by_number() -> None:
+    played = run(*WANTED, *_bad_pages(MOST_UNREAD + 1, *SIX_AND_NINE, fill(8, 1.8, px="ten")))
+    reason = "unrecoverable: the exchange's rows of 8 cannot be read; it does not have 7"
+    assert told(played.of("gap"))[-1] == ("closed", reason, [[7, 8]])
+
+
+def test_a_row_that_could_not_be_read_once_may_be_lacked_later() -> None:
+    frames = _bad_pages(2, *SIX_AND_NINE, fill(8, 1.8, px="ten"), fill(7, 1.7, px="ten"))
+    frames += [f for n in (3, 4, 5) for f in (answered(n, 700.0 * n, 6, 9), clock(700.0 * n + 650))]
+    assert told(run(*WANTED, *frames).of("gap"))[-1] == ("closed", LACKED, [[7, 8]])
+
+
+def test_a_row_without_a_number_is_only_a_dead_letter() -> None:
+    odd = [fill(8, 1.8, tradeId=number) for number in ("", "x", "9" * 5_000)]
+    played = run(*WANTED, paged(5, KEY, *SIX_AND_NINE, *odd), clock(7))
+    assert told(played.of("gap"))[-1] == ("shrunk", None, [[7, 8]])
+    assert len(played.stream("dead")) == 1
+
+
+def test_a_page_that_cannot_be_read_at_all_lacks_nothing() -> None:
+    def broken(at: float) -> Frame:
+        return msgspec.structs.replace(page(at, KEY, (9, 1.9)), data='{"code":"0","msg":"","data":"none"}')
+
+    frames: list[Frame] = []
+    for number in range(1, MOST_UNREAD + 1):
+        at = 700.0 * number
+        frames += [broken(at), answered(number, at + 0.1, 6, 9), clock(at + 0.25), clock(at + 650)]
+    played = run(*WANTED, *frames[:-4])
+    assert [gap["state"] for gap in played.of("gap")] == ["opened"]
+    reason = "unrecoverable: the exchange's rows of 6-9 cannot be read"
+    assert told(run(*WANTED, *frames).of("gap"))[-1] == ("closed", reason, [[6, 9]])
+
+
+def test_what_pages_could_not_tell_outlives_a_restart() -> None:
+    frames = [*WANTED, *_bad_pages(MOST_UNREAD + 1, *SIX_AND_NINE, fill(8, 1.8, px="ten"))]
+    assert play(entries(frames), restore=True).streams == run(*frames).streams
+
+
+def test_binance_rows_that_cannot_be_read_are_told_too() -> None:
+    conn = "wss://stream.binance.com/stream#1"
+    frames = [exchange_info(0, "BTCUSDT"), clock(0), opened(0, conn), live(5, 1), live(9, 2), clock(4.25)]
+    key = trades_key("BTCUSDT", 0, 6)
+    whole = ascending(0, key, (6, 1.6), (7, 1.7), (8, 1.8))
+    bad = whole.data.replace('"id": 7, "price": "100.50000000"', '"id": 7, "price": 100.5')
+    for number in range(1, MOST_UNREAD + 2):
+        at = 700.0 * number
+        frames.append(msgspec.structs.replace(whole, data=bad, ts=T0 + round(at * SECOND)))
+        frames += [answered(number, at + 0.1, 6, 8, key), clock(at + 0.25), clock(at + 650)]
+    reason = "unrecoverable: the exchange's rows of 7 cannot be read"
+    assert told(run(*frames, exchange="binance").of("gap"))[-1] == ("closed", reason, [[7, 7]])
 
 
 def test_what_an_answer_does_not_span_stays_wanted_at_once_where_it_went_on() -> None:
