@@ -110,11 +110,9 @@ async def _driving(simulator: Simulator, script: list[Fault]) -> AsyncIterator[N
     broken: list[BaseException] = []
 
     async def drive() -> None:
-        begun = time.monotonic()
         while True:
+            simulator.inject_scripted(script)
             simulator.turn()
-            while script and script[0].at <= time.monotonic() - begun:
-                simulator.inject_scripted(script.pop(0))
             await asyncio.sleep(TURN)
 
     def ended(task: asyncio.Task[None]) -> None:

@@ -59,8 +59,12 @@ class Simulator:
 
     def now(self) -> int:
         """The exchange's time (ns): the wall clock, with the skew asked for, never backwards."""
-        self._time = max(self._time, self._clock() + self._spells.skew)
+        self._time = self._reading()
         return self._time
+
+    def _reading(self) -> int:
+        """As `now`; but as long as nobody was told of it, a fault of before may still change it."""
+        return max(self._time, self._clock() + self._spells.skew)
 
     def print(self, instrument: str, orders: int = 1, fills: int | None = None) -> list[Order]:
         """Print `orders` taker orders on an instrument now, of `fills` fills each (else drawn)."""
@@ -73,12 +77,12 @@ class Simulator:
         """Change `changes` levels of an instrument's book now; they are pushed when due."""
         self.market.pits[self._symbol(instrument)].book.stir(changes)
 
-    def turn(self) -> None:
-        """Do what is due: print the market's orders, push books and bars, close what is idle.
+    def turn(self, until: int | None = None) -> None:
+        """Do what is due, now or to `until` (ns): print the market's orders, push books and bars, close what is idle.
 
         While paused nothing changes by itself, and what waits for its cadence is pushed at once.
         """
-        now = self.now()
+        now = self.now() if until is None else until
         if self.paused:
             self.market.skip(now)
         else:
@@ -90,9 +94,10 @@ class Simulator:
             for reply in () if connection.half_open else connection.session.tick(now):
                 connection.send(reply)
 
-    def inject(self, fault: Fault) -> None:
-        """Let a fault happen now; SettingsError for an unknown instrument or connection."""
+    def inject(self, fault: Fault, at: int | None = None) -> None:
+        """Let a fault happen now (ns: `at`); SettingsError for an unknown instrument or connection."""
         self.check([fault])
+        now = self.now() if at is None else at
         chosen = self._chosen(fault.connection)
         self._log_fault(fault.fault, {k: v for k, v in _plain(fault).items() if k not in ("fault", "at")})
         self._injected += 1
@@ -103,16 +108,16 @@ class Simulator:
             case "duplicate" | "drop" | "reorder" | "malformed" | "oversized" | "book_gap":
                 self._faults.add(fault)
             case "book_crossed" | "book_stale" | "book_reset":
-                self._strike(fault)
+                self._strike(fault, now)
             case "relisting":
-                self.market.relist(self._symbol(fault.instrument), self.now())
+                self.market.relist(self._symbol(fault.instrument), now)
             case "forget":
                 for symbol in self._symbols(fault.instrument):
-                    self.market.forget(symbol, self.now() - int((fault.seconds or 0) * SECOND))
+                    self.market.forget(symbol, now - int((fault.seconds or 0) * SECOND))
             case "jump":
                 self.market.jump(self._symbol(fault.instrument), fault.count)
             case _:
-                self._spells.cast(fault, self.now())
+                self._spells.cast(fault, now)
                 if fault.fault == "clear":
                     for pit in self.market.pits.values():
                         pit.book.clear()
@@ -120,10 +125,18 @@ class Simulator:
                         connection.release()
                     self._deliver(self._faults.clear(), faulty=False)
 
-    def inject_scripted(self, fault: Fault) -> None:
-        """As `inject`; one that no longer fits (its connection is gone) is written down and passed over."""
+    def inject_scripted(self, script: list[Fault]) -> None:
+        """Deal what is due of a script, in order, and take it out: each at its own time of the exchange's clock, the
+        market brought to it first, so that the same seed and script harm the same trades however late we come. One
+        that no longer fits (its connection is gone) is written down and passed over."""
+        while script and (at := self.market.start + int(script[0].at * SECOND)) <= self._reading():
+            self._time = max(self._time, at)
+            self.turn(at)
+            self._try(script.pop(0), at)
+
+    def _try(self, fault: Fault, at: int) -> None:
         try:
-            self.inject(fault)
+            self.inject(fault, at)
         except SettingsError as error:
             self._log_fault(f"{fault.fault}_refused", {"reason": str(error)})
 
@@ -267,9 +280,8 @@ class Simulator:
         else:
             connection.abort()
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: Fault, now: int) -> None:
         """A fault of books themselves: of one instrument, or of all."""
-        now = self.now()
         for symbol in self._symbols(fault.instrument):
             book = self.market.pits[symbol].book
             if fault.fault == "book_crossed":

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import get_args
 
+import aiohttp
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -257,6 +258,65 @@ def test_every_fault_is_documented() -> None:
 def test_wrong_faults_are_refused(given: object) -> None:
     with pytest.raises(SettingsError):
         fault_from(given)
+
+
+SCRIPT = [
+    {"at": 0.5, "fault": "drop", "count": 3},
+    {"at": 0.9, "fault": "duplicate", "instrument": "BTC-USDT", "count": 2},
+    {"at": 1.3, "fault": "relisting", "instrument": "ETH-USDT"},
+    {"at": 1.7, "fault": "skew", "seconds": 0.5},
+    {"at": 2.6, "fault": "jump", "instrument": "BTC-USDT", "count": 5},
+    {"at": 2.6, "fault": "malformed", "count": 4},
+    {"at": 3.1, "fault": "clear"},
+]
+
+
+async def performed(folder: Path, steps: list[float], seed: int = 5) -> tuple[list[object], list[object]]:
+    """(what was printed, what the faults hit) of one run of the script, its time cut into these steps (s)."""
+    clock = Clock()
+    faults = [fault_from(line) for line in SCRIPT]
+    async with serve(rate=200, seed=seed, truth=folder, clock=clock, faults=faults) as simulator:
+        async with client(simulator) as one:
+            await one.subscribed("BTC-USDT", "ETH-USDT")
+            for step in steps:
+                clock.pass_(step)
+                await until(lambda: simulator.market._time >= simulator._reading())
+                await one.fence()
+        start = simulator.market.start
+    printed: list[object] = [
+        (fill.instrument, fill.epoch, fill.sequence, fill.price, fill.time - start) for fill in read_truth(folder)
+    ]
+    return printed, [(line["fault"], line.get("instrument"), line.get("ids")) for line in read_faults(folder)]
+
+
+async def test_the_same_seed_and_script_are_the_same_run_however_time_is_sliced(tmp_path: Path) -> None:
+    fine = await performed(tmp_path / "fine", [0.05] * 80)
+    coarse = await performed(tmp_path / "coarse", [0.65, 1.0, 0.05, 1.9, 0.4])
+    assert len(fine[0]) > 500
+    assert {"drop_done", "duplicate_done", "malformed_done"} <= {line[0] for line in fine[1]}  # type: ignore[index]
+    assert fine == coarse
+    assert fine != await performed(tmp_path / "other", [0.65, 1.0, 0.05, 1.9, 0.4], seed=6)
+
+
+async def test_the_same_requests_to_the_control_endpoint_are_the_same_run(tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two"):
+        async with (
+            serve(rate=0, seed=5, truth=tmp_path / name, clock=Clock()) as simulator,
+            client(simulator) as connected,
+            aiohttp.ClientSession() as session,
+        ):
+            await connected.subscribed("BTC-USDT", "ETH-USDT")
+            for line in SCRIPT:
+                wanted = {key: value for key, value in line.items() if key != "at"}
+                for asked in (*({"print": 7, "instrument": one} for one in ("BTC-USDT", "ETH-USDT")), wanted):
+                    async with session.post(simulator.control_url, json=asked) as answer:
+                        assert answer.status == 200
+                    await connected.fence()
+        told = [(line["fault"], line.get("ids")) for line in read_faults(tmp_path / name)]
+        runs.append((list(read_truth(tmp_path / name)), told))
+    assert len(runs[0][0]) > 90
+    assert runs[0] == runs[1]
 
 
 def test_script_is_read_in_order_of_time(tmp_path: Path) -> None:
