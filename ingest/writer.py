@@ -20,7 +20,7 @@ from ingest.timing import Timing
 from pipeline.errors import ServerAway, SettingsError, StepRefused
 from pipeline.frames import Frame, RawEntry, pack, unpack
 from pipeline.heartbeat import Heartbeat
-from pipeline.memory import memory_share
+from pipeline.memory import INGEST_STOPS, memory_share
 from pipeline.segments import SegmentsInUse
 from pipeline.steps import Command
 from pipeline.streams import Keys
@@ -29,8 +29,6 @@ from pipeline.wire import Reply, Wire, check
 
 MOST_WAITING = 4 * 1024 * 1024
 """Bytes in the buffer above which what can wait has to."""
-MOST_MEMORY = 0.6
-"""Share of Redis' memory above which nothing more goes in: the stages that read need the rest to make room."""
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +209,7 @@ class Writer:
 
     async def _wait_for_room(self, wire: Wire) -> None:
         """Returns once Redis has memory to spare for us; until then frames wait in the buffer."""
-        while (share := await memory_share(wire)) > MOST_MEMORY:
+        while (share := await memory_share(wire)) > INGEST_STOPS:
             if not self.away:
                 self._heartbeat.error(f"{self.keys.raw}: Redis is {share:.0%} full: frames wait for room")
             self.away = True

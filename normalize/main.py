@@ -8,6 +8,7 @@ from pipeline.errors import SettingsError
 from pipeline.exchanges import EXCHANGES
 from pipeline.heartbeat import Heartbeat
 from pipeline.settings import Settings
+from pipeline.stall import watch_work
 from pipeline.streams import Keys
 from pipeline.trimmer import Promise, trim_forever
 from pipeline.wire import Wire
@@ -40,12 +41,14 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
     token = f"{time.time_ns()}-{name}"
     retention = settings.file.retention
     promise = Promise(retention.stream_seconds * 1000, retention.stream_entries)
+    budget = settings.file.redis.maxmemory
     try:
         async with asyncio.TaskGroup() as group:
             for partition in settings.partitions(exchange_name):
                 keys = Keys(settings.namespace, partition)
                 group.create_task(work(make, open_wire, keys, token, heartbeat, stop))
-                group.create_task(trim_forever(open_wire, keys, promise, heartbeat, stop))
+                group.create_task(watch_work(open_wire, keys, NAME, heartbeat, stop))
+                group.create_task(trim_forever(open_wire, keys, promise, heartbeat, stop, budget=budget))
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 from pipeline.collected import of_exchanges
 from pipeline.facts import Process, Snapshot
 from pipeline.liveness import START_GRACE, beats
+from pipeline.memory import INGEST_STOPS
 from pipeline.rules import RULES, Reason
 from pipeline.settings import Settings
 from pipeline.subscriptions import Subscription, subscriptions
 from pipeline.timeframes import SECOND
 
-REDIS_MARK = 0.6
-"""The share of the budget at which ingest begins to spool to disk."""
 DISK_FREE = 2 * 1024**3
 OLDEST_REDIS = 7
 SERVERS = ("redis", "postgres")
@@ -48,6 +47,8 @@ def _processes(snapshot: Snapshot, settings: Settings, rows: tuple[Subscription,
             yield _about(process, "restarts", text, process.last_restart)
         if process.report and process.report.waiting_for and beats(process, snapshot.at):
             yield _about(process, "waiting", f"waits for {process.report.waiting_for}")
+        if process.report and process.report.stalled is not None and beats(process, snapshot.at):
+            yield _about(process, "stalled", process.report.stalled_why or "does nothing", process.report.stalled)
         yield from _spills(process, snapshot.at)
 
 
@@ -116,7 +117,7 @@ def _redis(snapshot: Snapshot, settings: Settings, rows: tuple[Subscription, ...
     if redis.error is not None:
         yield _server("redis", "redis_away", redis.error)
         return
-    if redis.used_memory and redis.budget and redis.used_memory > REDIS_MARK * redis.budget:
+    if redis.used_memory and redis.budget and redis.used_memory > INGEST_STOPS * redis.budget:
         share = 100 * redis.used_memory // redis.budget
         yield _server("redis", "redis_memory", f"uses {share} % of its memory budget")
     if redis.policy not in (None, "noeviction") and not settings.file.redis.accept_eviction:

@@ -73,8 +73,13 @@ class Keys(NamedTuple):
 
     @property
     def floor(self) -> str:
-        """Hash: stream to the id below which the trimmer has cut."""
+        """Hash: stream to the newest id that the trimmer may have removed; it never goes back."""
         return f"{self.namespace}:floor:{self.tag}"
+
+    @property
+    def lost(self) -> str:
+        """Hash: `<stream> <group>` to what a consumer group of others lost by trimming (pipeline/losses.py)."""
+        return f"{self.namespace}:lost:{self.tag}"
 
 
 def index_key(namespace: str) -> str:

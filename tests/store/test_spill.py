@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.errors import SettingsError
 from pipeline.records import encode
-from pipeline.steps import Entry
+from pipeline.steps import Entry, stream_id
 from pipeline.trimmer import Promise, trim
 from pipeline.wire import Wire, check
 from store.spill import VERSION, Part, Spill, Spilled
@@ -100,9 +100,9 @@ async def cut(url: str) -> None:
         # The server cuts whole nodes only; the test wants every entry gone that may go.
         (floors,) = await wire.call(("HGETALL", KEYS.floor))
         pairs = zip(floors[::2], floors[1::2], strict=True)
-        await wire.call(*(("XTRIM", stream, "MINID", "=", f"({floor.decode()}") for stream, floor in pairs))
-        for stream, floor in zip(floors[::2], floors[1::2], strict=True):
-            check((await wire.call(("XTRIM", stream, "MINID", floor)))[0])
+        for stream, floor in pairs:
+            milliseconds, number = stream_id(floor)
+            check((await wire.call(("XTRIM", stream, "MINID", f"{milliseconds}-{number + 1}")))[0])
 
 
 async def trades(url: str, numbers: "itertools.count[int]", count: int) -> bytes:
