@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FINDINGS_SHOWN = 30
 FORGETS = "forget"
 """The one fault that makes trades unrecoverable, rightly."""
+AWAY = "away"
+STILL = 10.0
+"""Seconds of a stream without a new entry, with nothing away but Postgres, that are a finding."""
 COLUMNS = ("printed", "stored", "lost", "doubled", "candles", "wrong", "gaps", "open", "missing", "unrec.")
 
 
@@ -62,6 +65,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return json.dumps({**line, "audit": audit, **self.resources.figures})
 
     @property
+    def still(self) -> list[str]:
+        """Streams that stood still while Postgres was taken away: nothing else may stop them then."""
+        streams = self.resources.streams.items() if set(self.dealt) == {AWAY} else ()
+        return [
+            f"{name} stood still for {one.without_postgres:.0f} s while Postgres was away"
+            for name, one in streams
+            if one.without_postgres > STILL
+        ]
+
+    @property
     def exit_code(self) -> int:
         if self.not_back:
             return UNHEALTHY
@@ -71,7 +84,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         held += [] if FORGETS in self.dealt else ["unrecoverable"]
         held += [] if self.gaps_stay else ["gaps_open"]
         audited = self.unseen or (self.audited is not None and not self.audited.good)
-        wrong = any(counts[name] for name in held) or self.unsettled or any(self.books) or audited
+        wrong = any(counts[name] for name in held) or self.unsettled or any(self.books) or audited or self.still
         return FINDING if wrong or not judged or any(one.faults for one in self.judged) else GOOD
 
     def table(self) -> Table:
@@ -115,6 +128,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.not_back:
             yield f"did not come back: {self.not_back}"
         yield from (f"not settled: {text}" for text in self.unsettled)
+        yield from self.still
         if self.audited is not None and not self.audited.good:
             yield f"audit: exit code {self.audited.code}; it printed:\n{self.audited.text.rstrip()}"
         yield from (f"audit of what was spoilt: {text}" for text in self.unseen or ())
