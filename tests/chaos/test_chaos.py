@@ -61,7 +61,7 @@ def test_servers_away_for_a_while_lose_nothing(tmp_path: Path) -> None:
     assert (told["lost"], told["duplicated"], told["candles_wrong"], told["gaps_open"]) == (0, 0, 0, 0)
     assert told["trades_printed"] == told["trades_stored"] > 1_000
     assert told["audit"] == 0
-    assert told["disk_mib"] >= 1
+    assert told["disk_mib"] > 0.1
     assert "while Postgres was away" in said
 
 

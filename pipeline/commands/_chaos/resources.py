@@ -126,8 +126,8 @@ class Resources:
         longest = max((one.longest for one in self.streams.values()), default=None)
         again = max((one.again for one in self.streams.values()), default=None)
         return {
-            "memory_mib": _mib(self.memory.most),
-            "disk_mib": _mib(self.waiting.most),
+            "memory_mib": None if self.memory.most is None else round(self.memory.most / MIB),
+            "disk_mib": None if self.waiting.most is None else round(self.waiting.most / MIB, 1),
             "longest_silence_s": None if longest is None else round(longest, 1),
             "longest_return_s": None if again is None else round(again, 1),
         }
@@ -136,9 +136,9 @@ class Resources:
         """One line a process."""
         table = _table("resources", "process", ("MiB", "at the end", "files", "at the end", "disk MiB", "at the end"))
         for name, one in sorted(self.processes.items()):
-            table.add_row(name, *_cells(one.memory), *_cells(one.files, 1), *_cells(one.disk))
+            table.add_row(name, *_cells(one.memory), *_cells(one.files, 1), *_cells(one.disk, places=1))
         table.add_row("all", *_cells(self.memory))
-        table.add_row("waiting on disk", "", "", "", "", *_cells(self.waiting))
+        table.add_row("waiting on disk", "", "", "", "", *_cells(self.waiting, places=1))
         table.add_row(f"used_memory of {self.maxmemory // MIB}", *_cells(self.redis))
         table.caption = (
             "the most and the last of one look a second. MiB: resident memory; of Redis and Postgres the proportional"
@@ -171,9 +171,6 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _mib(number: int | None) -> int | None:
-    return None if number is None else -(-number // MIB)
-
-
-def _cells(one: Most, unit: int = MIB) -> tuple[str, str]:
-    return tuple("-" if number is None else str(-(-number // unit)) for number in (one.most, one.last))  # type: ignore[return-value]
+def _cells(one: Most, unit: int = MIB, places: int = 0) -> tuple[str, str]:
+    most, last = ("-" if number is None else f"{number / unit:.{places}f}" for number in (one.most, one.last))
+    return most, last
