@@ -15,6 +15,7 @@ import redis.exceptions
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
 from pipeline.heartbeat import Heartbeat
 from pipeline.pause import pause
+from pipeline.pressure import Pressure
 from pipeline.redis_ready import wait_ready
 from pipeline.steps import Command, Entry, Rereading, Stage, Step, stream_id
 from pipeline.streams import READERS, Keys
@@ -25,6 +26,8 @@ MOST_BYTES_IN = 1024 * 1024
 LEASE_MS = 10_000
 BLOCK_MS = 500
 LONGEST_PAUSE = 5.0
+WEIGH = 1.0
+"""Seconds between two looks at Redis' memory, of a stage that waits when it is short."""
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ async def work(
             take, wait = False, 0.0
             heartbeat.status, heartbeat.waiting_for = "running", None
             while not stop.is_set():
+                await partition.wait_for_room(stop)
                 await partition.step()
         except LeaseElsewhere:
             heartbeat.status, heartbeat.waiting_for = "standby", "lease"
@@ -95,6 +99,8 @@ class PartitionLoop:
         self._state_key = keys.state(stage.name)
         self._lease_key = keys.lease(stage.name)
         self._holds = False
+        self._pressure = Pressure(keys, stage.name, stage.source)
+        self._weighed = -WEIGH
         self.cursor = b"0-0"
         self._entries_read = 0
 
@@ -118,6 +124,23 @@ class PartitionLoop:
         await self._check_floor()
         if isinstance(self._stage, Rereading):
             await self._reread(self._stage)
+
+    async def wait_for_room(self, stop: asyncio.Event) -> None:
+        """Returns once Redis has room for what the next step writes, or `stop` is set. Keeps the lease, and all that is
+        in memory."""
+        now = asyncio.get_running_loop().time
+        if now() - self._weighed < WEIGH:
+            return
+        while not stop.is_set() and await self._pressure.too_high(self._wire):
+            if self._heartbeat.waiting_for != "memory":
+                log.warning("%s: Redis is full of what nobody has read yet: waiting", self._keys.partition)
+            self._heartbeat.waiting_for = "memory"
+            *_, lease = await self._wire.call(*self._lease())
+            self._hold(check(lease))
+            await pause(WEIGH, stop)
+        self._weighed = now()
+        if self._heartbeat.waiting_for == "memory":
+            self._heartbeat.waiting_for = None
 
     async def step(self) -> None:
         """Reads, processes and commits what is there, or returns after BLOCK_MS with nothing."""
