@@ -13,6 +13,7 @@ INGEST_STOPS = 0.60
 NORMALIZE_PAUSES = 0.75
 """Above it normalize waits while what it has written and nobody read is the larger part (pressure.py)."""
 
+SECOND = 1_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 
@@ -27,7 +28,8 @@ class Left(NamedTuple):
 
 ALL = Left(None, None)
 MARKS: tuple[tuple[float, Left], ...] = (
-    (0.58, Left(0, 0)),
+    (0.59, Left(0, 0)),
+    (0.57, Left(0, 5 * SECOND)),
     (0.55, Left(0, MINUTE)),
     (0.50, Left(MINUTE, 10 * MINUTE)),
     (0.45, Left(None, HOUR)),

@@ -138,7 +138,7 @@ async def test_a_group_on_the_raw_stream_holds_nothing(wire: Wire) -> None:
     assert (await trim(wire, KEYS, NOTHING))[KEYS.raw] == 700
 
 
-@pytest.mark.parametrize(("share", "gone"), [(0.40, 0), (0.47, 1), (0.52, 2), (0.56, 3), (0.59, 4)])
+@pytest.mark.parametrize(("share", "gone"), [(0.40, 0), (0.47, 1), (0.52, 2), (0.56, 3), (0.58, 4), (0.595, 4)])
 async def test_a_dead_group_keeps_the_less_the_shorter_memory_is(wire: Wire, share: float, gone: int) -> None:
     await group(wire)
     await fill(wire, KEYS.trade, *AGES)
