@@ -31,15 +31,24 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0
     now: int = 0
     received: int | None = None
+    closed: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, stream: Stream) -> "Place":
         """After the last entry of the stream that was looked at."""
-        return cls(stream.entry, 0, stream.writer, stream.number, stream.now, stream.received)
+        closed = tuple(stream.closed.items())
+        return cls(stream.entry, 0, stream.writer, stream.number, stream.now, stream.received, closed)
 
     def stream(self) -> Stream:
         """The stream as it stood there."""
-        return Stream(entry=self.after, writer=self.writer, number=self.number, now=self.now, received=self.received)
+        return Stream(
+            entry=self.after,
+            writer=self.writer,
+            number=self.number,
+            now=self.now,
+            received=self.received,
+            closed=dict(self.closed),
+        )
 
     @property
     def position(self) -> Position:

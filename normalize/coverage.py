@@ -4,12 +4,16 @@ Coverage is evidence: it begins with data, never with an acknowledgement, and en
 known on the connection that proved it.
 """
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from pipeline.frames import SubscriptionData
 from pipeline.records import ENDED, CandleSettings
+from pipeline.timeframes import MINUTE
+
+LOST = MINUTE
 
 
 class Connection(msgspec.Struct):
@@ -67,6 +71,16 @@ class Evidence:
         connection = self.connection(name, time)
         connection.last = max(connection.last, time)
         return connection
+
+    def tidy(self, live: Mapping[str, int], time: int) -> None:
+        """At host time `time` ingest lists the connections that live. One that was neither listed nor heard for long
+        and covers nothing is gone: its end was lost on the way here."""
+        silent = [name for name, each in self.connections.items() if name not in live and time - each.last > LOST]
+        if live and silent:
+            used = {name for cover in self.covers.values() for name in cover.connections}
+            for name in set(silent) - used:
+                del self.connections[name]
+                self.changed_connections.add(name)
 
     def exchange_time(self, host: int) -> int:
         """The exchange's time at the host's; the host's own while the difference is not known."""

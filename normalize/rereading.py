@@ -30,8 +30,8 @@ class Rereader:
         self._kinds: dict[str, Callable[[Frame, int], None]] = {
             "ws": self._data,
             "rest": self._data,
-            "open": lambda frame, received: shelf.closed(frame.conn, "reopened", received),
-            "close": lambda frame, received: shelf.closed(frame.conn, "closed", received),
+            "open": self._open,
+            "close": self._close,
             "clock": lambda frame, received: shelf.clock(clock_of(frame), received),
             "subscription": self._subscription,
             "request": lambda frame, received: shelf.request(_REQUEST.decode(frame.data), received),
@@ -72,9 +72,18 @@ class Rereader:
         for instrument in reading.instruments:
             if (known := self._instruments.get(instrument.instrument)) is not None:
                 self._shelf.know(msgspec.structs.replace(instrument, symbol=known.symbol))
-        self._shelf.take(reading.books, frame, received)
+        if not self._stream.late(frame):
+            self._shelf.take(reading.books, frame, received)
+
+    def _open(self, frame: Frame, received: int) -> None:
+        self._stream.open(frame.conn)
+        self._shelf.closed(frame.conn, "reopened", received)
+
+    def _close(self, frame: Frame, received: int) -> None:
+        self._stream.close(frame.conn)
+        self._shelf.closed(frame.conn, "closed", received)
 
     def _subscription(self, frame: Frame, received: int) -> None:
         data = _SUBSCRIPTION.decode(frame.data)
-        if data.channel in self._mapper.book_channels:
+        if data.channel in self._mapper.book_channels and not self._stream.late(frame):
             self._shelf.subscription(frame.conn, data, received)

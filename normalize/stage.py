@@ -167,14 +167,18 @@ class Normalize:
     def _open(self, frame: Frame, received: int) -> None:
         self._trades.covered(self._state.evidence.close(frame.conn, "reopened"), received)
         self._state.evidence.heard(frame.conn, received)
+        self._state.stream.open(frame.conn)
         self._shelf.closed(frame.conn, "reopened", received)
 
     def _close(self, frame: Frame, received: int) -> None:
         self._trades.covered(self._state.evidence.close(frame.conn, "closed"), received)
+        self._state.stream.close(frame.conn)
         self._shelf.closed(frame.conn, "closed", received)
 
     def _subscription(self, frame: Frame, received: int) -> None:
         data = _SUBSCRIPTION.decode(frame.data)
+        if self._state.stream.late(frame):
+            return
         self._state.evidence.connection(frame.conn, received)
         if data.channel in self._mapper.trade_channels:
             self._trades.covered(self._state.evidence.subscription(frame.conn, data, received), received)
@@ -196,6 +200,7 @@ class Normalize:
         for name, last in data.connections.items():
             if name in evidence.connections:
                 evidence.heard(name, last)
+        evidence.tidy(data.connections, received)
         self._trades.look_after(stream.now, received)
         self._repairs.look_after(received)
         offset = data.offset
@@ -213,7 +218,8 @@ class Normalize:
         state = self._state
         if frame.ts is None:
             frame = msgspec.structs.replace(frame, ts=received)
-        connection = self._connection(frame, received) if frame.kind == "ws" else None
+        late = state.stream.late(frame)
+        connection = self._connection(frame, received) if frame.kind == "ws" and not late else None
         reading = self._read(frame)
         if reading.control is not None:
             count(state.stream.control, reading.control)
@@ -224,7 +230,9 @@ class Normalize:
         self._tell_latest(reading)
         for update in reading.books:
             state.catalogue.know(update.instrument)
-        self._shelf.take(reading.books, frame, received)
+        if not late:
+            # A chain would begin that nothing goes on with.
+            self._shelf.take(reading.books, frame, received)
 
     def _read(self, frame: Frame) -> Reading:
         """What the frame says. Of a page of wanted trades, repairs hears what cannot be read."""

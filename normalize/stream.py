@@ -6,7 +6,11 @@ import msgspec
 
 from normalize.values import NEWEST, OLDEST
 from pipeline.frames import ClockData, Frame, RawEntry
+from pipeline.timeframes import MINUTE
 
+LATE = 10 * MINUTE
+"""How long after its end frames of a connection may come."""
+MOST_CLOSED = 64
 MOST_REASONS = 200
 """Counters by reason or name are kept for so many; further ones count as `other`."""
 
@@ -18,6 +22,7 @@ class Stream(msgspec.Struct):
     """`entry`: id of the last entry of the stream that was looked at; `writer`, `number`: `w` and `n` of the last one
     that was new. `now` is stream time: it moves with the frames' own times, only forwards; `received` is the last of
     them. `time`, `offset`: the exchange's clock at the last clock frame, and minus the host's.
+    `closed`: connections that ended of late, and the stream's age then.
     """
 
     entry: str = "0-0"
@@ -28,6 +33,7 @@ class Stream(msgspec.Struct):
     time: int | None = None
     offset: int | None = None
     uncertainty: int = 0
+    closed: dict[str, int] = {}
     repeated: int = 0
     stale: int = 0
     breaks: int = 0
@@ -45,6 +51,7 @@ class Stream(msgspec.Struct):
         arrival: Arrival = "next"
         if self.writer is not None and raw.w > self.writer:
             arrival = "writer"
+            self.closed.clear()
         elif self.writer is not None and raw.n > self.number + 1:
             self.breaks += 1
             arrival = "lost"
@@ -54,6 +61,21 @@ class Stream(msgspec.Struct):
     def take_over(self) -> None:
         """Another host's clock: durations go on from its first frame."""
         self.received = None
+
+    def open(self, connection: str) -> None:
+        """It is up, perhaps again."""
+        self.closed.pop(connection, None)
+
+    def close(self, connection: str) -> None:
+        """It is gone. Frames of it may still come: they are used, but prove nothing, and nothing goes on with them."""
+        self.closed = {name: age for name, age in self.closed.items() if self.now - age <= LATE}
+        self.closed[connection] = self.now
+        if len(self.closed) > MOST_CLOSED:
+            del self.closed[min(self.closed, key=lambda name: (self.closed[name], name))]
+
+    def late(self, frame: Frame) -> bool:
+        """Whether the frame's connection is gone."""
+        return self.now - self.closed.get(frame.conn, self.now - LATE - 1) <= LATE
 
     def advance(self, frame: Frame) -> int:
         """Moves stream time to the frame; the host's time at which it came in."""

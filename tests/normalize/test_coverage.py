@@ -128,3 +128,37 @@ def test_a_host_ahead_of_an_unknown_clock_follows_the_numbers_all_the_same() -> 
 def test_the_opening_is_dated_anew_when_the_exchanges_clock_becomes_known() -> None:
     frames = [opened(600), clock(601, -600 * SECOND, a=600), trade(7, 2, delay=600), trade(9, 3, delay=600)]
     assert [row["from_sequence"] for row in run(*frames, clock(610, -600 * SECOND)).of("gap")] == [8]
+
+
+def test_what_comes_late_of_a_closed_connection_is_used_and_proves_nothing() -> None:
+    late = [trade(8, 1.5, delay=0.6), subscription("unsubscribed", 2.2), clock(2.25)]
+    played = run(clock(0), opened(0), trade(7, 1), closed(2), *late)
+    assert played.trades() == [(0, 7), (0, 8)]
+    assert rows(played.of("coverage")) == [("covered", "open", A, 1.01), ("uncovered", "closed", A, 1.01)]
+    assert not any(field.startswith(b"connection:") for field in played.state)
+    again = [opened(3), trade(9, 3.1)]
+    assert rows(run(clock(0), opened(0), trade(7, 1), closed(2), *late, *again).of("coverage"))[-1][:2] == (
+        "covered",
+        "open",
+    )
+
+
+def test_nothing_is_remembered_for_ever_of_connections_that_are_gone() -> None:
+    frames = [clock(0)]
+    for number in range(1, 300):
+        conn = f"wss://ws.okx.com/ws/v5/business#{number}"
+        frames += [opened(number, conn), trade(number, number, conn), closed(number + 0.5, conn)]
+        frames.append(trade(number, number, conn, delay=0.6))
+    played = run(*frames, clock(320))
+    assert [number for _, number in played.trades()] == list(range(1, 300))
+    assert not any(field.startswith(b"connection:") for field in played.state)
+    assert len(played.state[b"stream"]) < 6_000
+
+
+def test_a_connection_whose_end_was_lost_is_forgotten_once_others_live_without_it() -> None:
+    frames = [clock(0), opened(0), opened(0, B), trade(7, 1), clock(2, a=2, b=2)]
+    assert b"connection:" + B.encode() in run(*frames, clock(50, a=50)).state
+    played = run(*frames, clock(50, a=50), clock(63, a=63))
+    assert b"connection:" + B.encode() not in played.state
+    assert b"connection:" + A.encode() in run(*frames, clock(900)).state, "where none is listed nobody knows"
+    assert b"connection:" + A.encode() in run(*frames, clock(900, b=900)).state, "the ledger has it as covered"

@@ -422,6 +422,24 @@ def test_a_recorded_depth_reply_without_a_key_joins_too() -> None:
         assert played.wants == {}
 
 
+def test_a_change_that_comes_after_its_connection_closed_begins_nothing() -> None:
+    """The book of a connection that tells nothing more would be shown for ever."""
+    begun = [depth(1, 101, 103, bids="100@1"), snapshot(2, 102, "100@9 99@9", "101@9"), opened(2.5, B)]
+    asked = {"channel": "depth@100ms", "instrument": BTC}
+    both = [*begun, subscribed(2.5, B, **asked), depth(3, 104, 104, bids="99@2", conn=B)]
+    late = [closed(3.1), depth(3.2, 104, 105, bids="98@2"), subscribed(3.25, **asked)]
+    goes_on = [depth(3.3, 105, 106, bids="97@2", conn=B), depth(3.5, 107, 107, bids="96@2", conn=B)]
+    played = binance(*both, *late, *goes_on)
+    assert books(played)[-1]["sequence"] == 107
+    assert set(verdicts(played)) == {None}
+    assert row(played, BTC)["connection"] == B
+    assert row(played, BTC)["chains"] == 1
+    assert played.wants == {}
+    okx = run(*started(book(1, 5, bids="100@1", asks="101@1"), closed(2), book(2.1, 6, 5, bids="100@2"), clock(20)))
+    assert verdicts(okx) == [None, "closed"]
+    assert okx.wants == {}, "nobody could subscribe again there"
+
+
 # Rotation.
 
 
