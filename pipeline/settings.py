@@ -129,12 +129,31 @@ class RepairSettings(Section, frozen=True, kw_only=True):
     days: Positive | None = None
 
 
+class RetentionDays(Section, frozen=True, kw_only=True):
+    """For how many days each kind is kept in Postgres; null: for ever. Bars of less than a minute have a key of their
+    own: they are fifty times the rows, and their partitions are days where those of the others are months."""
+
+    trade: Positive | None = None
+    quote: Positive | None = None
+    orderbook: Positive | None = None
+    ticker: Positive | None = None
+    candle: Positive | None = None
+    candle_seconds: Positive | None = None
+    kline: Positive | None = None
+    kline_seconds: Positive | None = None
+
+    def given(self) -> dict[str, int]:
+        """Kind to days, of the kinds that are not kept for ever."""
+        return {kind: days for kind in self.__struct_fields__ if (days := getattr(self, kind)) is not None}
+
+
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """How long streams are kept for outside readers after all of ours have read them: at least
-    `stream_seconds`, and at least `stream_entries` entries."""
+    `stream_seconds`, and at least `stream_entries` entries. `days`: how long rows are kept in Postgres."""
 
     stream_seconds: Positive = 900
     stream_entries: Positive = 1_000_000
+    days: RetentionDays = RetentionDays()
 
 
 class SettingsFile(Section, frozen=True, kw_only=True):
@@ -318,6 +337,7 @@ _SECTIONS: dict[str, type[Section]] = {
     r"\$\.disk": DiskSettings,
     r"\$\.repair": RepairSettings,
     r"\$\.retention": RetentionSettings,
+    r"\$\.retention\.days": RetentionDays,
     r"\$": SettingsFile,
 }
 _EXCHANGE_SECTIONS: dict[str, type[Section]] = {r"\$\.trading_pairs\[\d+\]": TradingPair, r"\$": ExchangeSettings}

@@ -1,15 +1,21 @@
-"""The process `store-<n>`: two loops of two connections each for each partition of the enabled exchanges."""
+"""The process `store-<n>`: two loops of two connections each for each partition of the enabled exchanges.
+
+In `store-0` a loop besides that drops what is too old."""
 
 import asyncio
 import logging
 
 from pipeline.heartbeat import Heartbeat
 from pipeline.settings import Settings
+from pipeline.stall import watch_work
 from pipeline.streams import Keys
 from pipeline.wire import Wire
+from store.batch import STAGE
+from store.partitions import Partitions
 from store.postgres import Database
 from store.progress import Progress
 from store.rebuild import rebuild_partition
+from store.retention import PROCESS, Retention, retain
 from store.spill import Spill
 from store.stage import store_partition
 
@@ -30,9 +36,16 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
     async def open_database() -> Database:
         return await Database.open(settings.database_address(), name)
 
+    async def open_partitions() -> Partitions:
+        return await Partitions.open(settings.database_address(), name)
+
     beating = asyncio.create_task(heartbeat.run())
     try:
         async with asyncio.TaskGroup() as group:
+            if name == PROCESS:
+                retention = Retention(settings.file.retention.days.given())
+                progress.retains(retention.row)
+                group.create_task(retain(open_partitions, retention, stop))
             for partition in partitions:
                 keys = Keys(settings.namespace, partition)
                 spill = Spill(
@@ -42,6 +55,7 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
                     namespace=settings.namespace,
                 )
                 group.create_task(rebuild_partition(keys, open_wire, open_database, progress, stop))
+                group.create_task(watch_work(open_wire, keys, STAGE, heartbeat, stop))
                 group.create_task(
                     store_partition(
                         keys,

@@ -85,27 +85,27 @@ class Database:
 
     async def cursors(self, namespace: str, streams: Sequence[str]) -> dict[str, Cursor]:
         """Where each stream stands; a new one stands before its first entry."""
-        async with _call():
+        async with calling():
             await self._connection.execute(sql.ADD_CURSORS, (namespace, list(streams)))
             rows = await (await self._connection.execute(sql.READ_CURSORS, (namespace, list(streams)))).fetchall()
         return {stream: Cursor(entry, entries) for stream, entry, entries in rows}
 
     async def stored(self, namespace: str, streams: Sequence[str]) -> dict[str, str]:
         """The entry up to which each of the streams is stored."""
-        async with _call():
+        async with calling():
             rows = await (await self._connection.execute(sql.READ_CURSORS, (namespace, list(streams)))).fetchall()
         return {stream: entry for stream, entry, _ in rows}
 
     async def rewind(self, namespace: str, ids: Mapping[str, str]) -> None:
         """Sets streams' cursors back to these ids."""
-        async with _call():
+        async with calling():
             await self._connection.execute(sql.REWIND_CURSORS, (list(ids), list(ids.values()), namespace))
 
     async def instrument_ids(self, headers: Mapping[InstrumentKey, Record]) -> dict[InstrumentKey, int]:
         """The instruments' numbers; those never seen get one, with the header's symbol and market."""
         unknown = [key for key in headers if key not in self._instruments]
         if unknown:
-            async with _call():
+            async with calling():
                 await self._find_instruments(unknown)
                 if missing := [key for key in unknown if key not in self._instruments]:
                     await self._add_instruments([headers[key] for key in missing])
@@ -118,7 +118,7 @@ class Database:
         if not missing:
             return 0
         columns = ([parent for parent, _ in missing], [timestamp(at) for _, at in missing])
-        async with _call():
+        async with calling():
             made = await (await self._connection.execute(sql.MAKE_PARTITIONS, columns)).fetchall()
         self._partitions.update(missing)
         return sum(new for (new,) in made)
@@ -130,9 +130,19 @@ class Database:
         cursors are not where the batch began, TooManyFaults, PostgresAway.
         """
         ids = await self.instrument_ids(batch.headers())
+        try:
+            return await self._write(namespace, batch, bury, ids)
+        except PostgresAway as error:
+            if not _is_dropped(error.__cause__):
+                raise
+        # A partition of long ago was dropped since it was needed last; nothing of the batch was written.
+        self._partitions.clear()
+        return await self._write(namespace, batch, bury, ids)
+
+    async def _write(self, namespace: str, batch: Batch, bury: Bury, ids: Mapping[InstrumentKey, int]) -> Written:
         await self.make_partitions(batch.partitions())
         loading = Loading(self._connection, batch, ids, self._validity)
-        async with _call(), self._connection.transaction():
+        async with calling(), self._connection.transaction():
             await self._move(namespace, batch.moves)
             await loading.run()
             if loading.letters:
@@ -142,26 +152,26 @@ class Database:
 
     async def wanted(self, partition: str, most: int) -> tuple[list[Wanted], int]:
         """The oldest rows of windows to compute, and how many there are."""
-        async with _call():
+        async with calling():
             count = await (await self._connection.execute(sql.COUNT_REBUILDS, (partition,))).fetchone()
             rows = await (await self._connection.execute(sql.REBUILDS, (partition, most))).fetchall()
-        return [Wanted((row[:3],), row[0], _rebuild(row[3:])) for row in rows], count[0] if count else 0
+        return [Wanted((row[:3],), row[0], _rebuild(row[3:-1]), row[-1]) for row in rows], count[0] if count else 0
 
     async def windows(self, number: int, timeframe: str, start: int, end: int) -> list[Window]:
         """Those that open in [start, end) (ns) whose stored candle is not what the stored trades make of it."""
         values = {"number": number, "timeframe": timeframe, "start": timestamp(start), "end": timestamp(end)}
-        async with _call(COMPUTING):
+        async with calling(COMPUTING):
             rows = await (await self._connection.execute(sql.WINDOWS.encode(), values)).fetchall()
         return [_window(row) for row in rows]
 
     async def rebuilt(self, keys: Sequence[Key]) -> None:
         """There is nothing left to compute for these rows."""
-        async with _call():
+        async with calling():
             await self._connection.execute(sql.DROP_REBUILDS, [list(column) for column in zip(*keys, strict=True)])
 
     async def _prepare(self) -> None:
         check_server(self._connection.info.server_version)
-        async with _call():
+        async with calling():
             await self._connection.execute(_SESSION)
             rows = await (await self._connection.execute("SELECT number, checksum FROM migrations")).fetchall()
             if missing := pending(dict(rows), migrations()):
@@ -202,8 +212,13 @@ def _window(row: Sequence[Any]) -> Window:
     return Window(row[0], Bar(*computed) if there else None, Bar(*stored) if also else None, *row[-2:])
 
 
+def _is_dropped(error: BaseException | None) -> bool:
+    """Whether a row found no partition: that has no constraint to name."""
+    return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
+
+
 @contextlib.asynccontextmanager
-async def _call(timeout: float = TIMEOUT) -> AsyncIterator[None]:
+async def calling(timeout: float = TIMEOUT) -> AsyncIterator[None]:
     """One call to the server, with a limit of time in seconds."""
     with _server_faults():
         async with asyncio.timeout(timeout):

@@ -1,5 +1,6 @@
 """What the process says of itself: rows by table, latency, cursors, and what each partition waits for."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from pipeline.heartbeat import Heartbeat
 from store.batch import Batch
 from store.latency import Latency
 from store.postgres import Written
+
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -75,6 +78,15 @@ class Progress:
         if waiting is not None:
             self._rebuilds[partition] = waiting
         self._heartbeat.counters["rebuilt"] += windows
+
+    def left_alone(self, partition: str, requests: int, candles: str) -> None:
+        """So many requests were for windows of which trades or candles are no longer kept, too."""
+        self._heartbeat.counters["not_kept"] += requests
+        log.warning("%s: %s stay as they are where trades or candles are no longer kept", partition, candles)
+
+    def retains(self, row: Callable[[], Mapping[str, Any]]) -> None:
+        """`row` tells what retention dropped and what it could not."""
+        self._heartbeat.describe("retention", row)
 
     def spills(self, partition: str, row: Callable[[], Mapping[str, Any]]) -> None:
         """`row` tells what of the partition waits on disk."""

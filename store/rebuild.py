@@ -14,6 +14,7 @@ from pipeline.errors import ServerAway, StepRefused
 from pipeline.pause import pause
 from pipeline.steps import Step, stream_id
 from pipeline.streams import READERS, Keys
+from pipeline.text import moment
 from pipeline.wire import Wire, check
 from store.batch import STAGE
 from store.postgres import Database
@@ -101,6 +102,7 @@ class Rebuilding:
             found = await self._rebuild(group)
             if not found or self._spent(group):
                 await self._database.rebuilt(group.keys)
+                self._tell_left_alone(group)
         return True
 
     async def _caught_up(self) -> None:
@@ -140,6 +142,12 @@ class Rebuilding:
         await self._wire.transact([*step.commands(), ("HINCRBY", self._fence, "candles", step.records)])
         self._progress.rebuilds(self._keys.partition, None, step.records)
         return step.records
+
+    def _tell_left_alone(self, wanted: Wanted) -> None:
+        if wanted.not_kept:
+            rebuild = wanted.rebuild
+            text = f"candles {' '.join(rebuild.timeframes)} of {rebuild.symbol} around {moment(rebuild.from_time)}"
+            self._progress.left_alone(self._keys.partition, len(wanted.keys), text)
 
     def _spent(self, wanted: Wanted) -> bool:
         """Whether there is no hope that it will ever be right. Told, for it must not be so."""

@@ -1,7 +1,8 @@
 """What stored trades say of a window against what its stored candle says, and the candle that sets it right. Pure.
 
 Windows without trades of which not all is known have no candle; one that was stored there is said to be partial.
-Trades are only ever added: where the candle counts more than are stored, they were deleted, and it stays.
+Trades are only ever added: where the candle counts more than are stored, they were deleted, and it stays. Windows whose
+trades or candles retention dropped are not asked for at all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,11 +28,13 @@ Key = tuple[int, int, int]
 
 
 class Wanted(NamedTuple):
-    """Rows of the table `rebuilds` that are computed together. Times in ns, both ends of the span inclusive."""
+    """Rows of the table `rebuilds` that are computed together. Times in ns, both ends of the span inclusive.
+    `not_kept`: of part of the span trades or candles were dropped."""
 
     keys: tuple[Key, ...]
     number: int
     rebuild: Rebuild
+    not_kept: bool = False
 
 
 class Bar(NamedTuple):
@@ -70,7 +73,8 @@ def together(wanted: Sequence[Wanted]) -> list[Wanted]:
     for one in sorted(wanted, key=lambda one: (_alike(one), one.rebuild.from_time)):
         last = joined[-1] if joined else None
         if last and _alike(last) == _alike(one) and one.rebuild.from_time <= last.rebuild.to_time + NEAR:
-            joined[-1] = Wanted((*last.keys, *one.keys), last.number, _both(last.rebuild, one.rebuild))
+            both = _both(last.rebuild, one.rebuild)
+            joined[-1] = Wanted((*last.keys, *one.keys), last.number, both, last.not_kept or one.not_kept)
         else:
             joined.append(one)
     return joined

@@ -123,7 +123,12 @@ SET_CLOCK = """
 REBUILDS = """
     SELECT r.instrument_id, r.entry_ms, r.entry_seq, i.exchange, i.market, i.symbol, i.instrument,
            exact_nanoseconds(r.until), exact_nanoseconds(r.received), exact_nanoseconds(r.from_time),
-           exact_nanoseconds(r.to_time), r.timeframes, r.quiet_from
+           exact_nanoseconds(r.to_time), r.timeframes, r.quiet_from,
+           EXISTS (
+               SELECT FROM dropped d
+               WHERE d.from_time <= r.to_time AND d.to_time > r.from_time
+                 AND (d.kind = 'trade' OR d.kind = ANY (SELECT candle_kind(f) FROM unnest(r.timeframes) AS f))
+           )
     FROM rebuilds r JOIN instruments i ON i.id = r.instrument_id
     WHERE r.partition = %s ORDER BY r.entry_ms, r.entry_seq LIMIT %s
 """
@@ -148,6 +153,9 @@ WINDOWS = f"""
     unknown AS MATERIALIZED (
         SELECT CASE WHEN EXISTS (SELECT FROM stored s WHERE s.trades_count = 0)
             THEN unknown_times(%(number)s, %(start)s::timestamptz, %(end)s::timestamptz) ELSE '{{}}' END AS times
+    ),
+    gone AS MATERIALIZED (
+        SELECT dropped_times('trade') + dropped_times(candle_kind(%(timeframe)s)) AS times
     )
     SELECT exact_nanoseconds(coalesce(t.open_time, s.open_time)), t.open_time IS NOT NULL, {_COMPUTED},
            s.open_time IS NOT NULL, {_STORED}, s.revision,
@@ -158,8 +166,38 @@ WINDOWS = f"""
                )) AS r (span)
            )
     FROM candles_of_trades(%(number)s, %(timeframe)s, %(start)s::timestamptz, %(end)s::timestamptz) t
-    FULL JOIN stored s ON s.open_time = t.open_time CROSS JOIN unknown u
-    WHERE ROW({_COMPUTED}) IS DISTINCT FROM ROW({_STORED})
+    FULL JOIN stored s ON s.open_time = t.open_time CROSS JOIN unknown u CROSS JOIN gone g
+    WHERE ROW({_COMPUTED}) IS DISTINCT FROM ROW({_STORED}) AND NOT g.times @> coalesce(t.open_time, s.open_time)
     ORDER BY 1
 """
-"""Windows whose stored candle is not what their trades make of it."""
+"""Windows whose stored candle is not what their trades make of it. Those of which trades or candles were dropped are
+left alone: what is stored of their trades is not all."""
+
+HOLD_RETENTION = "SELECT pg_try_advisory_lock(7460031945210771202)"
+
+DUE_PARTITIONS = """
+    SELECT p.kind, p.name::text, exact_nanoseconds(p.from_time), exact_nanoseconds(p.to_time)
+    FROM unnest(%s::text[], %s::int[]) AS k (kind, days)
+    JOIN partitions p ON p.kind = k.kind
+    CROSS JOIN (SELECT least(now(), max(c.time)) AS time FROM clocks c HAVING max(c.time) IS NOT NULL) present
+    WHERE p.to_time <= present.time - k.days * interval '24 hours'
+    ORDER BY p.from_time, p.kind
+"""
+"""A host whose clock is wrong must not delete: the time is that of the exchanges, and not in the future."""
+
+DROP_PARTITION = "SELECT drop_partition(%s, exact_time(%s))"
+
+MEASURE = """
+    INSERT INTO sizes (kind, at, bytes, dropped, since)
+    SELECT s.kind, now(), s.bytes, coalesce(d.bytes, 0), s.since
+    FROM (
+        SELECT p.kind, sum(p.bytes) AS bytes, min(p.from_time) AS since FROM partitions p GROUP BY p.kind
+        UNION ALL SELECT 'database', pg_database_size(current_database()), NULL
+    ) s
+    LEFT JOIN (
+        SELECT coalesce(kind, 'database') AS kind, sum(bytes) AS bytes FROM dropped GROUP BY ROLLUP (kind)
+    ) d ON d.kind = s.kind
+    WHERE NOT EXISTS (SELECT FROM sizes z WHERE z.at > now() - interval '1 hour' AND z.at <= now())
+"""
+
+FORGET_SIZES = "DELETE FROM sizes WHERE at < now() - interval '8 days'"

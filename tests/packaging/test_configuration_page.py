@@ -23,6 +23,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "`disk`": settings.DiskSettings,
     "`repair`": settings.RepairSettings,
     "`retention`": settings.RetentionSettings,
+    "`retention.days`": settings.RetentionDays,
 }
 
 

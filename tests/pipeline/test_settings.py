@@ -32,6 +32,12 @@ def test_the_default_file_is_valid_and_comes_back() -> None:
     jsonschema.validate(json.loads(text), settings.schema())
 
 
+def test_nothing_is_deleted_that_is_not_named() -> None:
+    assert load(file_with()).file.retention.days.given() == {}
+    named = file_with(retention={"days": {"trade": 90, "candle": None, "candle_seconds": 1}})
+    assert load(named).file.retention.days.given() == {"trade": 90, "candle_seconds": 1}
+
+
 def test_the_seeds_layout_is_read() -> None:
     seed = file_with(
         collection_settings={
@@ -57,6 +63,19 @@ def test_the_seeds_layout_is_read() -> None:
         ),
         (file_with(exchangs={}), "unknown key 'exchangs'.*did you mean 'exchanges'"),
         (file_with(redis={"prot": 1}), "unknown key 'prot' in redis; did you mean 'port'"),
+        (
+            file_with(retention={"days": {"trades": 7}}),
+            "unknown key 'trades' in retention.days; did you mean 'trade'",
+        ),
+        (
+            file_with(retention={"days": {"candles_seconds": 7}}),
+            "unknown key 'candles_seconds' in retention.days; did you mean 'candle_seconds'",
+        ),
+        (file_with(retention={"days": {"trade": 0}}), r"retention.days.trade: .*>= 1.*it is 0"),
+        (file_with(retention={"days": {"quote": -3}}), r"retention.days.quote: .*it is -3"),
+        (file_with(retention={"days": {"quote": 1.5}}), r"retention.days.quote: .*it is 1.5"),
+        (file_with(retention={"days": {"quote": "7"}}), r"retention.days.quote: .*it is '7'"),
+        (file_with(retention={"days": 7}), r"retention.days: Expected `object`"),
         (file_with(redis={"port": 99999}), r"redis.port: .*65535.*99999"),
         (file_with(exchanges={"okex": {}}), "'okex' is not supported; did you mean 'okx'"),
         (file_with(exchanges={"okx": {"enabled": False}}), "nothing would be collected"),
