@@ -1,7 +1,7 @@
-"""Waiting for the first of several events, with or without a bound."""
+"""Waiting for the first of several events, with or without a bound, and for what no event tells."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pipeline.timeframes import SECOND
@@ -24,6 +24,14 @@ async def within(duration: int, *events: asyncio.Event) -> bool:
     except TimeoutError:
         return any(event.is_set() for event in events)
     return True
+
+
+async def until(condition: Callable[[], bool], every: int) -> None:
+    """Returns once it holds, looking `every` so many ns."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(every / SECOND)
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

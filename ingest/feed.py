@@ -4,7 +4,8 @@ A Feed is text in, text out. It never parses market data: of a data frame it rea
 the prefix that says which subscription it belongs to, of a list of instruments no more than their names.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -138,6 +139,25 @@ class Numbers(msgspec.Struct, frozen=True):
         return self.lowest is not None and self.highest is not None and self.lowest <= last and self.highest >= first
 
 
+class Row(NamedTuple):
+    """One trade of a page, or of a daily file. `time` in ns."""
+
+    number: int
+    time: int
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """The daily files of trades of an exchange: each a zip of one CSV, oldest trade first, with its SHA-256 beside it,
+    as `sha256sum` writes it. `path(instrument, day)` and that of its `checksum` are below the root of files; `read`
+    gives the trade of a line, raises ValueError. Days begin at midnight UTC. `delay` (ns): how long after its day a
+    file is worth asking for."""
+
+    path: Callable[[str, date], str]
+    checksum: Callable[[str, date], str]
+    read: Callable[[bytes], Row]
+    delay: int
+
+
 class History(Protocol):
     """Trades wanted, fetched page by page: says what to ask next, and what the pages so far cover of them."""
 
@@ -150,6 +170,9 @@ class History(Protocol):
     def take(self, body: str) -> Numbers:
         """Reads the answer to `next`; no numbers where they cannot be those wanted. Raises ExchangeError for what is
         no page; it may be asked again."""
+
+    def cover(self, first: int, last: int) -> None:
+        """These numbers came in another way, each of them: no page needs to have them."""
 
     @property
     def spans(self) -> tuple[int, int] | None:
@@ -180,6 +203,8 @@ class Feed(Protocol):
     """How long after a trade it can surely be fetched by REST; None: for ever."""
     fetches: Rate
     """How many trades can be fetched so, at best."""
+    archive: Archive | None
+    """Its daily files of trades, where they have the same trades to the last digit."""
 
     def native(self, symbol: str) -> str:
         """The exchange's own id of a symbol, canonical or native, in either case, as far as spelling tells."""

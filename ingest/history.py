@@ -5,11 +5,12 @@ caches that lag behind their sockets, each by itself. It is asked for again, `TI
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 import msgspec
 
-from ingest.feed import Numbers, Request
+from ingest.covered import Covered
+from ingest.feed import Numbers, Request, Row
 from pipeline.timeframes import MINUTE, SECOND
 from pipeline.wants import Want
 
@@ -18,13 +19,6 @@ FRESH = MINUTE
 """How old the trades may be for the page of the newest ones to be worth a try."""
 SLACK = 10 * SECOND
 """How far the times of trades may contradict their numbers; beyond, the exchange has numbered them anew."""
-
-
-class Row(NamedTuple):
-    """One trade of a page. `time` in ns."""
-
-    number: int
-    time: int
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -84,6 +78,7 @@ class Backward:
         self._edge = wanted.last + 1
         self._top: int | None = None
         self._seen: Sequence[Row] = ()
+        self._covered = Covered()
         fresh = wanted.to_time is not None and now - wanted.to_time <= FRESH
         several = wanted.last - wanted.first + 2 > source.most
         self._step: Step = "newest" if source.most_newest and fresh and several else "page"
@@ -92,6 +87,10 @@ class Backward:
     def spans(self) -> tuple[int, int] | None:
         bottom = max(self._edge, self._wanted.first)
         return None if self._top is None or bottom > self._top else (bottom, self._top)
+
+    def cover(self, first: int, last: int) -> None:
+        self._covered.add(first, last)
+        self._skip()
 
     def next(self) -> Request | None:
         match self._step:
@@ -154,6 +153,13 @@ class Backward:
             self.behind += 1
         else:
             self._edge, self.behind = self._wanted.first, 0
+        self._skip()
+
+    def _skip(self) -> None:
+        """Goes on below what came in another way."""
+        while (below := self._covered.around(self._edge - 1)) is not None:
+            self._top = self._wanted.last if self._top is None else self._top
+            self._edge, self.behind, self._step = below[0], 0, "page"
         if self._edge <= self._wanted.first:
             self._step = "done"
 
@@ -167,10 +173,15 @@ class Forward:
         self._source = source
         self._edge = self._wanted.first
         self._step: Step = "page"
+        self._covered = Covered()
 
     @property
     def spans(self) -> tuple[int, int] | None:
         return (self._wanted.first, self._edge - 1) if self._edge > self._wanted.first else None
+
+    def cover(self, first: int, last: int) -> None:
+        self._covered.add(first, last)
+        self._skip()
 
     def next(self) -> Request | None:
         if self._step == "done":
@@ -192,7 +203,10 @@ class Forward:
 
     @property
     def _size(self) -> int:
-        return min(self._source.most, self._wanted.last + 2 - self._edge)
+        """With the trade behind what lacks here: its last number, or the next that came in another way."""
+        behind = self._covered.after(self._edge)
+        last = self._wanted.last if behind is None else min(behind - 1, self._wanted.last)
+        return min(self._source.most, last + 2 - self._edge)
 
     def _take_page(self, rows: Sequence[Row]) -> None:
         highest = max((row.number for row in rows if row.number >= self._edge), default=None)
@@ -202,10 +216,18 @@ class Forward:
             # Not full: all that this cache has yet.
             self.behind = 0 if len(rows) >= self._size else 1
             self._edge = highest + 1
+            self._skip()
         elif self.behind < TIMES:
             self.behind += 1
         else:
             self._step = "probe"
+
+    def _skip(self) -> None:
+        """Goes on above what came in another way."""
+        while (above := self._covered.around(self._edge)) is not None:
+            self._edge, self.behind, self._step = above[1] + 1, 0, "page"
+        if self._edge > self._wanted.last:
+            self._finish()
 
     def _finish(self) -> None:
         self._edge, self.behind, self._step = self._wanted.last + 1, 0, "done"

@@ -53,6 +53,8 @@ class Repair:
         self.state: Literal["queued", "asked", "answered", "refused"] = "queued"
         self.reason: str | None = None
         self.busy = False
+        self.filed = False
+        """Its trades come from a daily file just now: no page is asked for."""
         self.due = 0
         self.pages = 0
         self.done = 0
@@ -70,6 +72,11 @@ class Repair:
         assert self.want.first is not None
         assert self.want.last is not None
         return self.want.last - self.want.first + 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether a page may be asked for, as far as that depends on what is on its way."""
+        return not self.busy and not self.filed
 
     @property
     def left(self) -> int:

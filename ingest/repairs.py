@@ -7,16 +7,21 @@ a page.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
+from ingest.archive import Day
 from ingest.budget import Backoff
+from ingest.bulk import Bulk
 from ingest.clock import HostClock
 from ingest.context import Context
+from ingest.cutting import Piece
 from ingest.declined import Declined
-from ingest.events import within
+from ingest.events import until, within
 from ingest.feed import Feed, Request
 from ingest.outlook import Outlook
 from ingest.repair import Repair
@@ -35,8 +40,12 @@ DOUBT = 4 * DAY
 """How much longer than it surely remembers the exchange may remember: three months are 89 to 92 days."""
 BELIEVED = 2
 """How often the exchange must say that it has no such instrument: what is given up for it is given up for good."""
+BUSY = SECOND // 50
+"""How often is looked whether a page that was on its way is here."""
 LOOK = SECOND
 """How often what waits for room looks again, and what is late is looked for."""
+
+log = logging.getLogger(__name__)
 
 
 class Repairs:
@@ -50,8 +59,10 @@ class Repairs:
         timing: Timing,
         settings: RepairSettings,
         random: Callable[[], float],
+        bulk: Bulk | None = None,
     ) -> None:
         self._rest = rest
+        self._bulk = bulk
         self._feed = feed
         self._clock = clock
         self._timing = timing
@@ -64,12 +75,15 @@ class Repairs:
         self._small = False
         self._looked = 0
         self._stirred = asyncio.Event()
+        self._wished = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(LANES):
                 group.create_task(self._lane())
+            if self._bulk is not None:
+                group.create_task(self._files(self._bulk))
 
     def take(self, context: Context, wanted: Mapping[str, Want]) -> None:
         """All trades that are wanted now of the partition of `context`. What shrank under the same number goes on; a
@@ -84,6 +98,7 @@ class Repairs:
                 self._begin(context, key, want, late=before is not None and before.late)
         self._look(self._clock.monotonic())
         self._stirred.set()
+        self._wished.set()
 
     def rows(self, context: Context) -> dict[str, dict[str, Any]]:
         """What `pipeline status` is told of a partition: key to number, state, reason and how far it has come."""
@@ -130,7 +145,7 @@ class Repairs:
             if now - self._looked >= LOOK:
                 self._look(now)
             places: dict[Request, int] = {}
-            waits = {each: self._wait(each, places, now) for each in self._open() if not each.busy}
+            waits = {each: self._wait(each, places, now) for each in self._open() if each.idle}
             if ready := [each for each, wait in waits.items() if wait <= 0]:
                 self._small = not self._small
                 return min(ready, key=lambda each: (each.left if self._small else 0, each.urgency))
@@ -169,6 +184,45 @@ class Repairs:
             self._write(repair, answer)
         except ExchangeError as error:
             self._bear(repair, request, error)
+
+    async def _files(self, bulk: Bulk) -> None:
+        """Beside the pages of all others, one daily file after the other where that is cheaper."""
+        while True:
+            chosen = bulk.choose(self._open(), self._allowed())
+            if chosen is None:
+                self._wished.clear()
+                await within(LOOK, self._wished)
+            else:
+                await self._file(bulk, *chosen)
+
+    async def _file(self, bulk: Bulk, repair: Repair, day: Day) -> None:
+        """Pages go on until the file is there, and after it with what it lacks."""
+        try:
+            async with aclosing(bulk.pieces(repair, day)) as pieces:
+                async for piece in pieces:
+                    repair.filed = True
+                    await until(lambda: not repair.busy, BUSY)
+                    if repair.history is None or self._repairs.get(repair.key) is not repair:
+                        return
+                    self._put(repair, piece, bulk.root, bulk.url(repair, day))
+        except ExchangeError as error:
+            repair.reason = f"by pages: {error}"
+            log.info("%s: %s", repair.key, error)
+        finally:
+            repair.filed = False
+            self._stirred.set()
+
+    def _put(self, repair: Repair, piece: Piece, root: str, url: str) -> None:
+        """A piece of a daily file is as good as a page."""
+        assert repair.history is not None
+        self._asked(repair)
+        repair.context.sink(Frame(self._clock.now(), root, "in", "rest", piece.text, url, repair.key))
+        for first, last in piece.ranges:
+            repair.history.cover(first, last)
+        now = self._clock.monotonic()
+        self._outlook.add(repair.progressed(now), now)
+        if repair.history.next() is None:
+            self._end(repair)
 
     def _write(self, repair: Repair, answer: Answer) -> None:
         """Raises ExchangeError for what is no page. A page without a number wanted is not written: that the pages
@@ -249,8 +303,11 @@ class Repairs:
 
     def _seconds(self, now: int) -> dict[str, float]:
         """Until each is done."""
+        held = max((self._rest.budgets[name].held for name in self._allowances), default=0)
+        return self._outlook.seconds(self._open(), self._allowed(), held, now)
+
+    def _allowed(self) -> float:
+        """Numbers a second by pages, at best."""
         rate = self._feed.fetches
         shared = not self._live.isdisjoint(self._allowances)
-        allowed = rate.count * SECOND / rate.period * (SHARE if shared else 1.0)
-        held = max((self._rest.budgets[name].held for name in self._allowances), default=0)
-        return self._outlook.seconds(self._open(), allowed, held, now)
+        return rate.count * SECOND / rate.period * (SHARE if shared else 1.0)

@@ -11,9 +11,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive, `lifetime` its own;
     `mute` is how long a subscription may stay without data before it is asked for again; `wants` how often what is
     wanted is read although nothing woke us; `rest_lag` the first pause before a page is asked for again that did not
-    reach what it should; `repair_patience` how long a repair bears with an exchange that gives no page. Frames that
-    Redis has not taken for `spool_after`, or more than `spool_over` bytes of them, go to disk; each `spool_tick` we
-    look."""
+    reach what it should; `repair_patience` how long a repair bears with an exchange that gives no page. A daily file
+    is fetched where pages would take longer than `file_over`, in at most `file_total`, not again within `file_retry`;
+    at most `file_pace` of its trades go into the raw stream a second. Frames that Redis has not taken for
+    `spool_after`, or more than `spool_over` bytes of them, go to disk; each `spool_tick` we look."""
 
     tick: int = 250 * MILLISECOND
     linger: int = 3 * MILLISECOND
@@ -44,3 +45,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     listings: int = HOUR
     clock: int = 10 * MINUTE
     wants: int = 30 * SECOND
+    file_over: int = 5 * MINUTE
+    file_retry: int = HOUR
+    file_total: int = HOUR
+    file_pace: int = 10_000

@@ -11,7 +11,8 @@ class Exchange(msgspec.Struct, frozen=True):
     `name` is its word everywhere outside Python, `module` the file name under every `*/exchanges/`.
     `hosts` are all hosts recordings of it may name, the retired ones too.
     `kinds` are the record kinds that can be collected from it. `traded` is its word for the status of an
-    instrument that is being traded.
+    instrument that is being traded. `files_url` is where it publishes daily files of trades, null where it does not,
+    or not so that they could be the same trades.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Exchange(msgspec.Struct, frozen=True):
     hosts: frozenset[str]
     kinds: tuple[str, ...]
     traded: str
+    files_url: str | None = None
 
 
 EXCHANGES: dict[str, Exchange] = {
@@ -77,6 +79,7 @@ EXCHANGES: dict[str, Exchange] = {
                     "api3.binance.com",
                     "api4.binance.com",
                     "data-api.binance.vision",
+                    "data.binance.vision",
                     "testnet.binance.vision",
                     "demo-api.binance.com",
                     # Old recordings read depth from here.
@@ -85,6 +88,8 @@ EXCHANGES: dict[str, Exchange] = {
             ),
             kinds=("trade", "candle", "orderbook", "quote", "ticker", "kline"),
             traded="TRADING",
+            # OKX has files too, but spells their numbers as floats ("9.0" for 9), and tells `source` only in new ones.
+            files_url="https://data.binance.vision",
         ),
     )
 }

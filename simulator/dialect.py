@@ -49,11 +49,12 @@ class BookView(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """An HTTP answer."""
+    """An HTTP answer; `content`, where there is one, is sent as it is, instead of the text."""
 
     status: int
     body: str
     headers: dict[str, str] = {}
+    content: bytes | None = None
 
 
 class Session(Protocol):

@@ -40,13 +40,15 @@ async def serve(
     history: int = 3,
     limits: float = 1.0,
     queued: int = 65_536,
+    kept: int = 200_000,
     clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Simulator]:
     """Serve an exchange on loopback until the context ends.
 
     Ports of 0 are chosen by the system; `ws_url`, `rest_url` and `control_url` of the answer say which. `rate`:
     fills per second in all (0: only what `print` asks for). `limits` multiplies the exchange's allowances, `queued`
-    is the longest queue of frames of a connection, `clock` gives wall time (ns). SettingsError: a host that is not
+    is the longest queue of frames of a connection, `kept` how many fills of an instrument REST and daily files have at
+    most, `clock` gives wall time (ns). SettingsError: a host that is not
     loopback, an unknown exchange or instrument, a truth folder or a port in use.
     """
     if host not in LOOPBACK:
@@ -56,7 +58,7 @@ async def serve(
     start = clock()
     module = importlib.import_module(f"simulator.exchanges.{EXCHANGES[exchange].module}")
     listed = [module.terms(listing) for listing in listings(symbols) if module.lists(listing)]
-    market = Market(random.Random(seed), listed, start, rate, history)
+    market = Market(random.Random(seed), listed, start, rate, history, kept)
     spells = Spells()
     dialect: Dialect = module.dialect(market, spells, limits)
     log = TruthLog(truth, Header(exchange=exchange, seed=seed, start=start, rate=rate)) if truth else None

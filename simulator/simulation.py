@@ -214,6 +214,9 @@ class Simulator:
     async def rest(self, request: web.Request) -> web.Response:
         """Answer one REST request of the exchange's."""
         answer = self.dialect.respond(request.path, request.query, request.remote or "", self.now())
+        if answer.content is not None:
+            headers = {**answer.headers, "Content-Type": "application/octet-stream"}
+            return web.Response(status=answer.status, body=answer.content, headers=headers)
         return web.Response(
             status=answer.status, text=answer.body, headers=answer.headers, content_type="application/json"
         )

@@ -4,12 +4,15 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from urllib.parse import quote
 
 import msgspec
 
 from ingest.feed import (
     JSON_FAULTS,
     Accepted,
+    Archive,
     Data,
     Event,
     History,
@@ -21,9 +24,10 @@ from ingest.feed import (
     Refused,
     Request,
     Route,
+    Row,
     Subscription,
 )
-from ingest.history import Forward, Row, Source
+from ingest.history import Forward, Source
 from pipeline.errors import ExchangeError
 from pipeline.exchanges import EXCHANGES
 from pipeline.instruments import canonical_symbol
@@ -57,6 +61,7 @@ _SHUTDOWN = "serverShutdown"
 _USED = "x-mbx-used-weight-1m"
 _PAUSES = {429: 10 * SECOND, 418: 2 * MINUTE, 403: MINUTE}
 """Where the answer has no Retry-After. 429: too much; 418: banned, for 2 minutes to 3 days; 403: the firewall."""
+_MICROSECONDS_FROM = 10**14
 _OTHER = Other()
 
 
@@ -129,9 +134,17 @@ class Feed:
     # Binance keeps every trade there ever was.
     horizon: int | None = None
     fetches = Rate(6000 // TRADES_WEIGHT * MOST_TRADES, MINUTE)
+    archive: Archive | None
 
     def __init__(self) -> None:
         self._topics: dict[str, Data] = {}
+        self.archive = Archive(
+            path=_daily,
+            checksum=lambda instrument, day: f"{_daily(instrument, day)}.CHECKSUM",
+            read=_line,
+            # "The next day": https://github.com/binance/binance-public-data
+            delay=6 * HOUR,
+        )
 
     def native(self, symbol: str) -> str:
         """Only the list knows the canonical spelling; Binance's own ids are upper case."""
@@ -263,6 +276,20 @@ def _rows(body: str) -> list[Row]:
         return [Row(trade.id, trade.time * Feed.clock_step) for trade in _TRADES.decode(body)]
     except JSON_FAULTS as error:
         raise ExchangeError(f"Binance's trades are not readable: {body[:200]!r}") from error
+
+
+def _daily(instrument: str, day: date) -> str:
+    """The daily file of single trades."""
+    name = quote(instrument)
+    return f"/data/spot/daily/trades/{name}/{name}-trades-{day.isoformat()}.zip"
+
+
+def _line(line: bytes) -> Row:
+    """id, price, qty, quoteQty, time, isBuyerMaker, isBestMatch; the time in microseconds since 2025, in milliseconds
+    before. Raises ValueError."""
+    number, _, _, _, time, _, _ = line.split(b",")
+    told = int(time)
+    return Row(int(number), told * (Feed.clock_step if told < _MICROSECONDS_FROM else 1_000))
 
 
 def _listed(raw: msgspec.Raw) -> Listed | None:

@@ -11,6 +11,7 @@ import msgspec
 from ingest.feed import (
     JSON_FAULTS,
     Accepted,
+    Archive,
     Data,
     Ended,
     Event,
@@ -24,9 +25,10 @@ from ingest.feed import (
     Refused,
     Request,
     Route,
+    Row,
     Subscription,
 )
-from ingest.history import Backward, Row, Source
+from ingest.history import Backward, Source
 from pipeline.errors import ExchangeError
 from pipeline.exchanges import EXCHANGES
 from pipeline.instruments import canonical_symbol
@@ -163,6 +165,9 @@ class Feed:
     # "The last 3 months": the shortest three months there are.
     horizon: int | None = 89 * DAY
     fetches = Rate(20 * MOST_TRADES, 2 * SECOND)
+    # There are daily files (public/market-data-history), but their sizes and prices went through floats ("9.0" where
+    # REST says "9"), old ones do not tell `source`, and when they are published is not said.
+    archive: Archive | None = None
 
     def __init__(self) -> None:
         self._topics: dict[str, Data] = {}

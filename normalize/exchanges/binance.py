@@ -1,11 +1,14 @@
 """Binance spot: frames to records. Base and quote are the instrument list's, never guessed from the symbol; a symbol
 the list does not have is refused. USD-M futures are another exchange.
 
-Evidence and examples: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
+Evidence and examples: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams ; of the daily
+files: https://github.com/binance/binance-public-data
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -27,6 +30,9 @@ _PARTIAL = {"depth5": 5, "depth10": 10, "depth20": 20}
 _DEFAULT_LIMIT = "100"
 _TRADES = ("historicalTrades", "trades")
 """Not `aggTrades`: collected are single trades, live and by REST."""
+_DAILY = re.compile(r"/data/spot/daily/trades/([^/]+)/\1-trades-\d{4}-\d{2}-\d{2}\.zip", re.ASCII)
+_COLUMNS = 7
+_BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
 _INTERVALS = frozenset({"1s", "1m", "5m", "15m", "1h", "4h", "1d"})
 """The venue's bars that have our windows, spelt alike."""
 
@@ -71,18 +77,18 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     isBuyerMaker: bool
 
 
-class Aggregate(msgspec.Struct, frozen=True, gc=False):
-    """`aggTrade`: the trades `f` to `l` of one taker order at one price. `st` only futures have."""
-
-    s: str
-    a: Number
-    p: str
 class Numbered(msgspec.Struct, frozen=True, gc=False):
     """A trade by REST of which only the number counts."""
 
     id: Number
 
 
+class Aggregate(msgspec.Struct, frozen=True, gc=False):
+    """`aggTrade`: the trades `f` to `l` of one taker order at one price. `st` only futures have."""
+
+    s: str
+    a: Number
+    p: str
     q: str
     f: Number
     l: Number  # noqa: E741
@@ -224,13 +230,13 @@ _DEPTH = msgspec.json.Decoder(Depth)
 _BEST_OFFER = msgspec.json.Decoder(BestOffer)
 _DAY_TICKER = msgspec.json.Decoder(DayTicker)
 _BAR_EVENT = msgspec.json.Decoder(BarEvent)
+_NUMBERED = msgspec.json.Decoder(list[Numbered])
 _ROWS = msgspec.json.Decoder(list[Row])
 _LISTINGS = msgspec.json.Decoder(list[Listing])
 _BODY = msgspec.json.Decoder(Body)
 _STAMP = msgspec.json.Decoder(Stamp)
 _ROW_STAMPS = msgspec.json.Decoder(list[RowStamp])
 _ENVELOPE = msgspec.json.Decoder(Envelope)
-_NUMBERED = msgspec.json.Decoder(list[Numbered])
 _WORD = msgspec.json.Decoder(str)
 
 Payload = msgspec.Raw | str
@@ -292,12 +298,6 @@ class Mapper:
             return Reading(control=f"out {_request(frame)}")
         return _rest(frame, instruments) if frame.kind == "rest" else self._socket(frame, instruments)
 
-    def time(self, frame: Frame) -> int | None:
-        """The newest of the frame's event, trade and server times; quotes and books by REST have none."""
-        try:
-            if frame.data.startswith("["):
-                return max((unix(row.time, "time") for row in _ROW_STAMPS.decode(frame.data)), default=None)
-            outer = _STAMP.decode(frame.data)
     def numbers(self, frame: Frame) -> list[int]:
         """See normalize.mapper.Mapper."""
         if frame.data.lstrip().startswith("["):
@@ -305,6 +305,14 @@ class Mapper:
         lines = frame.data.splitlines()
         return list(each(lines, [], lambda line: whole(line.partition(",")[0], "id")))
 
+    def time(self, frame: Frame) -> int | None:
+        """The newest of the frame's event, trade and server times; quotes and books by REST have none."""
+        try:
+            if frame.kind == "rest" and _file_of(frame) is not None:
+                return max((unix(row.time, "time") for row in _daily(frame.data)[0]), default=None)
+            if frame.data.startswith("["):
+                return max((unix(row.time, "time") for row in _ROW_STAMPS.decode(frame.data)), default=None)
+            outer = _STAMP.decode(frame.data)
             inner = _ENVELOPE.decode(frame.data).data
             newest = max(outer.E, outer.T, outer.serverTime, inner.E, inner.T)
             return unix(newest, "time") if newest else None
@@ -532,7 +540,43 @@ def _bar(bar: Bar, event: int, instrument: Instrument, frame: Frame) -> Kline:
     )
 
 
+def _file_of(frame: Frame) -> str | None:
+    """The symbol of which these are lines of a daily file. Raises DecodeError."""
+    found = _DAILY.fullmatch(asked(frame.url)[0])
+    return None if found is None else unquote(found[1]).upper()
+
+
+def _lines(symbol: str, frame: Frame, instruments: Instruments) -> Reading:
+    rows, faults = _daily(frame.data)
+    trades = each(rows, faults, lambda row: _row(row, symbol, frame, instruments))
+    return Reading(trades=trades, faults=tuple(faults), control=None if rows or faults else "no trades")
+
+
+def _daily(text: str) -> tuple[list[Row], list[DecodeError]]:
+    """The lines of a daily file, each judged alone: id, price, quantity, quote quantity, time (microseconds since
+    2025), whether the buyer was the maker, whether the match was the best."""
+    rows: list[Row] = []
+    faults: list[DecodeError] = []
+    for line in text.splitlines():
+        try:
+            rows.append(_line(line))
+        except DecodeError as error:
+            faults.append(error)
+    return rows, faults
+
+
+def _line(line: str) -> Row:
+    """Raises DecodeError. The last column is looked at too: a line that was cut must not pass."""
+    cells = line.split(",")
+    if len(cells) != _COLUMNS or cells[5] not in _BOOLEANS or cells[6] not in _BOOLEANS:
+        raise DecodeError("not a line of a daily file of Binance", repr(line[:80]))
+    number, at, quantity, _, time, maker, _ = cells
+    return Row(whole(number, "id"), at, quantity, whole(time, "time"), _BOOLEANS[maker])
+
+
 def _rest(frame: Frame, instruments: Instruments) -> Reading:
+    if (symbol := _file_of(frame)) is not None:
+        return _lines(symbol, frame, instruments)
     path, query = asked(frame.url)
     name = path.removeprefix(_PATH_STEM).removeprefix(_OLD_STEM)
     if name in ("time", "ping"):

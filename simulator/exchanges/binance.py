@@ -60,6 +60,7 @@ class Binance:
         self._aggregates = {name: Aggregates() for name in self._instruments}
         self._pushes = Pushes(self._instruments)
         self._rest = Rest(self._instruments, self._aggregates, spells, limits)
+        self.files = self._rest.files
         self._opened = 0
         for fill in market.history:
             self._aggregates[self.tape.instrument(fill.symbol)].add((fill,))

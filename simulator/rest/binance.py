@@ -1,4 +1,5 @@
-"""Binance's public spot REST endpoints under /api/v3, with weights a minute and address. Strict, sans-I/O.
+"""Binance's public spot REST endpoints under /api/v3, with weights a minute and address, and its daily files of trades.
+Strict, sans-I/O.
 
 Errors are {"code", "msg"} with the HTTP status Binance gives them; every answer says the weight used this minute.
 https://developers.binance.com/docs/binance-spot-api-docs/rest-api
@@ -8,18 +9,21 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
+from datetime import date
 from itertools import islice
 from typing import Any
 
 from simulator.aggregates import Aggregates
 from simulator.dialect import Response
 from simulator.faults import Spells
+from simulator.files import DailyFiles, checksum
 from simulator.market import MILLISECOND, SECOND
 from simulator.pushes.binance import Instrument
 from simulator.rows.binance import (
     INTERVALS,
     aggregate_row,
     best,
+    daily_line,
     dump,
     kline_row,
     ms,
@@ -33,6 +37,10 @@ WEIGHT_A_MINUTE = 6000
 MOST_ROWS = 1000
 MOST_LEVELS = 5000
 SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}")
+DAILY = re.compile(r"/data/spot/daily/trades/([^/]+)/(\1-trades-(\d{4}-\d{2}-\d{2}))\.zip(\.CHECKSUM)?", re.ASCII)
+FILES_AFTER = 6 * 3600 * SECOND
+"""How long after its day a daily file appears: "the next day"."""
+NO_FILE = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 Query = Mapping[str, str]
 Answer = Callable[[Query, int], Any]
 
@@ -60,6 +68,7 @@ class Rest:
         self._spells = spells
         self._limits = limits
         self._weights = Weights(int(WEIGHT_A_MINUTE * limits))
+        self.files = DailyFiles(FILES_AFTER, lambda name, fill: daily_line(instruments[name].spell, fill))
         self._routes: dict[str, tuple[Callable[[Query], int], frozenset[str], Answer]] = {
             f"/api/v3/{name}": (weight, frozenset(parameters.split()), answer)
             for name, weight, parameters, answer in self._table()
@@ -81,6 +90,8 @@ class Rest:
 
     def respond(self, path: str, query: Query, address: str, now: int) -> Response:
         """Answer one GET request."""
+        if (named := DAILY.fullmatch(path)) is not None:
+            return self._file(named, now)
         headers: dict[str, str] = {}
         status, body = 200, ""
         try:
@@ -91,6 +102,21 @@ class Rest:
                 headers["Retry-After"] = str(-(-refused.wait // SECOND))
         used = str(self._weights.used(address))
         return Response(status, body, {"X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used, **headers})
+
+    def _file(self, named: re.Match[str], now: int) -> Response:
+        """A daily file or its checksum, from a host without weights."""
+        instrument, name, text, wants_checksum = named.groups()
+        try:
+            day = date.fromisoformat(text)
+            fills = self._instruments[instrument].pit.fills
+        except (ValueError, KeyError):
+            return Response(404, NO_FILE)
+        content = self.files.zipped(name, instrument, day, fills, now)
+        if content is None:
+            return Response(404, NO_FILE)
+        if wants_checksum:
+            return Response(200, "", content=checksum(f"{name}.zip", content).encode())
+        return Response(200, "", content=content)
 
     def _answer(self, path: str, query: Query, address: str, now: int) -> Any:
         error = self._spells.rest_error(now)

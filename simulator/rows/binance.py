@@ -21,6 +21,7 @@ from simulator.market import MILLISECOND, Fill, Pit
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 ONE = 10**8
+MICROSECOND = 1_000
 INTERVALS: dict[str, int] = {
     "1s": 1_000,
     **{f"{count}m": count * MINUTE_MS for count in (1, 3, 5, 15, 30)},
@@ -113,6 +114,15 @@ def trade_row(spell: Speller, fill: Fill) -> dict[str, Any]:
         "isBuyerMaker": fill.side == "sell",
         "isBestMatch": True,
     }
+
+
+def daily_line(spell: Speller, fill: Fill) -> str:
+    """A fill as a daily file has it; its time is finer than the streams tell it.
+
+    https://github.com/binance/binance-public-data#trades"""
+    texts = (spell.price(fill.ticks), spell.quantity(fill.lots), spell.value(fill.ticks * fill.lots))
+    time = fill.time // MICROSECOND + fill.sequence % 1000
+    return f"{fill.sequence},{','.join(texts)},{time},{fill.side == 'sell'},True\n"
 
 
 def aggregate_row(spell: Speller, one: Aggregate) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.feed import History, Request
-from ingest.history import TIMES, Backward, Forward, Row, Source
+from ingest.covered import Covered
+from ingest.feed import History, Request, Row
+from ingest.history import TIMES, Backward, Forward, Source
 from pipeline.timeframes import SECOND
 from pipeline.wants import Want
 
@@ -117,6 +118,82 @@ def test_whatever_caches_do_it_ends_and_keeps_within_what_is_wanted(
     walk(history, exchange, forward)
     spans = history.spans
     assert spans is None or first <= spans[0] <= spans[1] <= last
+
+
+@pytest.mark.parametrize("forward", [False, True], ids=["backward", "forward"])
+@given(
+    case=cases(TIMES - 1),
+    most=st.integers(2, 60),
+    newest=st.sampled_from([0, 70]),
+    ranges=st.lists(st.tuples(st.integers(0, 6), st.integers(1, NUMBERS), st.integers(0, 80)), max_size=12),
+)
+def test_what_came_in_another_way_is_left_out_and_the_rest_is_not(
+    forward: bool,
+    case: tuple[list[int], int, int, list[int | None]],
+    most: int,
+    newest: int,
+    ranges: list[tuple[int, int, int]],
+) -> None:
+    """`ranges`: (after so many pages, from this number, so many more), as far as they are listed without a hole."""
+    listed, first, last, lags = case
+    exchange = Exchange(listed, most, newest, lags)
+    history = history_of(forward, want_of(first, last), exchange, 0)
+    got: set[int] = set()
+    for pages in range(5_000):
+        for at, low, more in ranges:
+            whole = range(max(first, low), min(last, low + more) + 1)
+            if at == pages and whole and set(whole) <= set(listed):
+                history.cover(whole[0], whole[-1])
+                got |= set(whole)
+        if (request := history.next()) is None:
+            break
+        rows = exchange.answer(request, forward)
+        history.take(json.dumps(rows))
+        got |= set(rows)
+    assert history.spans == (first, last)
+    assert got >= {number for number in listed if first <= number <= last}
+
+
+@pytest.mark.parametrize("forward", [False, True], ids=["backward", "forward"])
+def test_pages_are_asked_for_holes_only(forward: bool) -> None:
+    exchange = Exchange(range(1, NUMBERS), 50, 0, [])
+    history = history_of(forward, want_of(100, 300), exchange, 0)
+    for low, high in ((100, 149), (161, 300)):
+        history.cover(low, high)
+    got: list[int] = []
+    pages = 0
+    while (request := history.next()) is not None:
+        rows = exchange.answer(request, forward)
+        history.take(json.dumps(rows))
+        got, pages = got + rows, pages + 1
+    assert pages == 1
+    assert set(got) >= set(range(150, 161))
+    assert history.spans == (100, 300)
+
+
+def test_all_covered_is_done_without_a_page() -> None:
+    exchange = Exchange(range(1, NUMBERS), 50, 70, [])
+    for forward in (False, True):
+        history = history_of(forward, want_of(100, 300), exchange, 0)
+        history.cover(201, 300)
+        history.cover(100, 200)
+        assert history.next() is None
+        assert history.spans == (100, 300)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=15), st.integers(0, 70))
+def test_covered_numbers_are_a_set(ranges: list[tuple[int, int]], number: int) -> None:
+    covered, numbers = Covered(), set[int]()
+    for low, more in ranges:
+        covered.add(low, low + more)
+        numbers |= set(range(low, low + more + 1))
+    found = covered.around(number)
+    assert (found is not None) == (number in numbers)
+    if found is not None:
+        assert set(range(found[0], found[1] + 1)) <= numbers
+        assert not numbers & {found[0] - 1, found[1] + 1}
+    begins = [each for each in sorted(numbers) if each > number and each - 1 not in numbers]
+    assert covered.after(number) == (begins[0] if begins else None)
 
 
 @pytest.mark.parametrize("forward", [False, True], ids=["backward", "forward"])
