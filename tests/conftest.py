@@ -1,9 +1,11 @@
-"""Fixtures that all tests share: real servers, one Postgres for the whole run, a fresh Redis per test."""
+"""Fixtures that all tests share: real servers (one Postgres for the whole run, a fresh Redis a test), a tiny disk."""
 
 import itertools
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -76,3 +78,17 @@ def tcp_proxy() -> Iterator[Callable[[int], TcpProxy]]:
     yield start
     for proxy in started:
         proxy.close()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB; where nothing may be mounted, the machine has no such disk to try."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

@@ -293,23 +293,6 @@ def test_a_torn_mark_leaves_the_one_before(tmp_path: Path) -> None:
         assert read_mark(file.fileno()) == marks[1]
 
 
-@pytest.fixture
-def tiny_disk() -> Iterator[Path]:
-    """A file system of 256 KiB, where we may mount one."""
-    place = Path(tempfile.mkdtemp(prefix="tl-disk-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    try:
-        if mounted.returncode:
-            pytest.skip("may not mount: the test with a limit on file sizes stands for it")
-        yield place
-    finally:
-        if not mounted.returncode:
-            subprocess.run(["umount", str(place)], check=True)
-        shutil.rmtree(place)
-
-
 def test_a_full_disk_takes_nothing_and_harms_nothing(tiny_disk: Path) -> None:
     folder = tiny_disk / "spool"
     with opened(folder, segment_bytes=64_000) as segments:

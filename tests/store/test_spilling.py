@@ -5,11 +5,7 @@ import contextlib
 import itertools
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from pipeline.records import encode
 from pipeline.steps import Entry
@@ -163,20 +159,6 @@ async def test_at_the_bound_the_streams_fill_and_nothing_is_dropped(
     await running.finish()
     assert query(url, SUM) == all_of(5000)
     assert (spill_of(running)["trouble"], spill_of(running)["bytes"]) == (None, 0)
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """256 KiB; where nothing may be mounted, the machine has no such disk to try."""
-    place = tmp_path / "tiny"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a small disk here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 async def test_a_full_disk_leaves_the_rest_in_the_streams(
