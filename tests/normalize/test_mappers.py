@@ -246,7 +246,7 @@ def test_a_trade_is_the_same_record_however_it_came(venue: Venue) -> None:
     request and from a daily file."""
     live, fetched = (
         [
-            ((trade.instrument, trade.id), msgspec.structs.replace(trade, received=0), urlsplit(frame.url or "").hostname)
+            ((trade.instrument, trade.id), msgspec.structs.replace(trade, received=0), urlsplit(frame.conn).hostname)
             for frame in golden.frames(venue.exchange.name, topic)
             for trade in venue.read(frame).trades
         ]
