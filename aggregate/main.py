@@ -7,6 +7,7 @@ from aggregate.stage import Aggregate
 from pipeline.errors import SettingsError
 from pipeline.heartbeat import Heartbeat
 from pipeline.settings import Settings
+from pipeline.stall import watch_work
 from pipeline.streams import Keys
 from pipeline.wire import Wire
 from pipeline.worker import work
@@ -50,7 +51,9 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             for partition in exchanges:
-                group.create_task(work(make, open_wire, Keys(settings.namespace, partition), token, heartbeat, stop))
+                keys = Keys(settings.namespace, partition)
+                group.create_task(work(make, open_wire, keys, token, heartbeat, stop))
+                group.create_task(watch_work(open_wire, keys, Aggregate.name, heartbeat, stop))
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

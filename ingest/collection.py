@@ -8,6 +8,7 @@ import msgspec
 from ingest.feed import Listed, Request, Subscription
 from ingest.partition import Partition
 from ingest.symbols import Symbols, Target
+from pipeline.collected import TALKATIVE
 from pipeline.frames import Frame, SubscriptionData
 from pipeline.settings import Settings, TradingPair, candle_grace
 from pipeline.timeframes import SECOND
@@ -49,6 +50,10 @@ class Collection:
         return self._described(
             subscription, self.kinds[subscription], self.symbols.targets[subscription.instrument].pair
         )
+
+    def steady(self, subscription: Subscription) -> bool:
+        """Whether it gives data even when nobody trades."""
+        return not set(TALKATIVE).isdisjoint(self.kinds.get(subscription, ()))
 
     def unlisted(self) -> Iterable[tuple[Subscription, tuple[str, ...], TradingPair, str | None]]:
         """What is wanted and cannot be subscribed: (subscription of the symbol, its data types, pair, reason, which

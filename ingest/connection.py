@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -18,6 +19,8 @@ from pipeline.errors import ExchangeError
 
 JITTER = 24
 """A planned end comes up to one part in so many of the lifetime sooner."""
+FRUITLESS = 2
+"""Sockets in a row that stayed silent, after which a further one promises nothing."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class Connection:
         self._backoff = Backoff(context.timing.first_delay, context.timing.most_delay, random)
         self._random = random
         self._barred: dict[str, str] = {}
+        self._silent: deque[int] = deque(maxlen=FRUITLESS)
 
     @property
     def attempts(self) -> int:
@@ -68,6 +72,13 @@ class Connection:
         """Host time of the last data of all sessions; 0 before any."""
         return max((session.last_data for session in self.sessions if session.last_data), default=self._past_data)
 
+    @property
+    def given_up(self) -> int | None:
+        """Host time at which the last of so many sockets in a row was given up for its silence; None while there is
+        hope."""
+        fruitless = len(self._silent) == FRUITLESS and self._silent[0] > self.last_data
+        return self._silent[-1] if fruitless else None
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and every socket is closed and its `close` frame written."""
         async with asyncio.TaskGroup() as group:
@@ -77,7 +88,10 @@ class Connection:
                 group.create_task(self._serve(session))
                 if older:
                     group.create_task(self._retire(older, session))
-                if not await self._outlived(session, stop):
+                outlived = await self._outlived(session, stop)
+                if session.silent_at is not None:
+                    self._silent.append(session.silent_at)
+                if not outlived:
                     session.leave("planned")
                 elif not session.ended.is_set() and not self._lasted(session):
                     # An exchange that is about to close says so to each new connection, too.

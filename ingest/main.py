@@ -25,6 +25,7 @@ from ingest.requests import Requests
 from ingest.rest import Rest
 from ingest.rows import connection_rows, subscription_rows
 from ingest.spool import Spool
+from ingest.stall import Sight, Stall, last_given_up
 from ingest.symbols import Symbols
 from ingest.tally import Tally
 from ingest.ticker import Pulse, Ticker
@@ -91,6 +92,7 @@ class Ingest:
         self._repairs = Repairs(self._rest, self._feed, self._clock, timing, settings.file.repair, random.random, bulk)
         self._requests = [Requests(self._rest, part.context, part.session, self._repairs) for part in self._partitions]
         self._opened = 0
+        self._stall = Stall()
         listed, report = self._collection.listed, heartbeat.error
         self._listings = Listings(self._feed, lists, self._rest, self._clock, self._everywhere, listed, report, timing)
         self._clock_poll = ClockPoll(self._feed, self._rest, self._exchange_clock, self._clock, report, timing)
@@ -136,6 +138,7 @@ class Ingest:
             "spool": {writer.keys.partition: writer.spool.row() for writer in self._writers if writer.spool},
             "buffered": sum(writer.waiting_bytes for writer in self._writers),
             "written": self._heartbeat.counters["written"],
+            "tasks": len(asyncio.all_tasks()),
         }
 
     def _make_writers(self) -> list[Writer]:
@@ -163,6 +166,7 @@ class Ingest:
             describe=self._collection.describe,
             report=self._heartbeat.error,
             room=lambda: writer.has_room,
+            steady=self._collection.steady,
         )
 
     def _answering(self) -> Iterator[Coroutine[Any, Any, None]]:
@@ -269,6 +273,28 @@ class Ingest:
         if opened != self._opened:
             self._opened = opened
             self._clock_poll.ask_again()
+        self._doubt(connections)
+
+    def _doubt(self, connections: list[Connection]) -> None:
+        """Looks whether we have come to nothing."""
+        now, monotonic, measured = self._clock.now(), self._clock.monotonic(), self._exchange_clock.measured
+        subscribed = self._collection.kinds
+        sight = Sight(
+            given_up=last_given_up(connection.given_up for connection in connections),
+            answered=None if measured is None else now - (monotonic - measured),
+            heard=self._heartbeat.last_data or 0,
+            instruments=len({subscription.instrument for subscription in subscribed}),
+            steady=any(map(self._collection.steady, subscribed)),
+            waiting=self._heartbeat.waiting_for is not None or self._heartbeat.status != "running",
+        )
+        if sight.given_up is not None:
+            self._clock_poll.ask_again()
+        found = self._stall.look(sight, now)
+        if found is None:
+            self._heartbeat.stalls.clear()
+        elif not self._heartbeat.stalls:
+            self._heartbeat.error(found[1])
+            self._heartbeat.stalls[self._exchange] = found
 
 
 def _first_leaf(group: BaseException) -> BaseException:

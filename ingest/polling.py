@@ -10,7 +10,7 @@ from ingest.rest import Rest
 from ingest.timing import Timing
 from pipeline.errors import ExchangeError
 from pipeline.frames import Frame
-from pipeline.timeframes import MINUTE, SECOND
+from pipeline.timeframes import SECOND
 
 SAMPLES = 3
 """Requests per measurement of the clock: the first one of a fresh connection pays for the handshake."""
@@ -114,9 +114,9 @@ class ClockPoll:
             await within(pause, self._again)
 
     def ask_again(self) -> None:
-        """A connection was opened: measures anew unless that was done a minute ago."""
+        """A connection was opened, or all is silent: measures anew unless that was done lately (a minute ago)."""
         measured = self._exchange.measured
-        if measured is None or self._clock.monotonic() - measured > MINUTE:
+        if measured is None or self._clock.monotonic() - measured > self._timing.clock // 10:
             self._again.set()
 
     async def measure(self) -> None:

@@ -24,6 +24,8 @@ SHARE = 0.75
 """Of the requests on a connection, for resyncs: they may not keep us from subscribing."""
 ROUSING_SHARE = 0.5
 """Of the same, for what is only silent."""
+STOOD_STILL = 2 * SECOND
+"""A turn that takes so much longer than it should: the whole process did not run."""
 
 
 class Session:
@@ -45,7 +47,10 @@ class Session:
         self.last_frame = 0
         self.last_data: int | None = None
         self.frames = self.pings = self.pongs = 0
-        self.ledger = Ledger(plan.subscriptions, context.timing.patience, context.timing.mute)
+        self.silent_at: int | None = None
+        """When it was given up for its silence."""
+        timing = context.timing
+        self.ledger = Ledger(plan.subscriptions, timing.patience, timing.mute, timing.brisk, context.steady)
         self.settled = asyncio.Event()
         self.proven = asyncio.Event()
         self.leaving = asyncio.Event()
@@ -229,11 +234,13 @@ class Session:
             while True:
                 now = self._now()
                 if self.ledger.dead(now):
+                    self.silent_at = now
                     self._context.report(f"{self.name}: no data, although asked for again: connecting anew")
                     self.leave("silent")
                     return
                 if self.ledger.deaf(now):
                     # It carries nothing that a replacement would have to take over.
+                    self.silent_at = now
                     self.why = "subscribe requests unanswered"
                     socket.transport.abort()
                     return
@@ -241,6 +248,8 @@ class Session:
                     for batch in self._feed.batches(group):
                         await self._ask(batch)
                 await asyncio.sleep(pause)
+                if self._now() - now > pause * SECOND + STOOD_STILL:
+                    self.ledger.excuse(self._now())
         except ConnectionClosed:
             return
 

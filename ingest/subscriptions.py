@@ -4,13 +4,14 @@ A refusal that names its subscription settles that one alone. One that names onl
 request suspect: what of it stays unanswered is asked again in halves, until the culprit stands alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
 from ingest.feed import Subscription
-from pipeline.timeframes import HOUR
+from ingest.pace import Pace
+from pipeline.timeframes import HOUR, SECOND
 
 State = Literal["requested", "subscribed", "refused"]
 MOST_DOUBLINGS = 6
@@ -18,11 +19,14 @@ MOST_UNANSWERED = 3
 ROUNDS = 5
 """In the time after which a subscription counts as silent; those that are silent are asked for again together."""
 NEVER = 2**63
+LONGER = 12
+"""Times the usual silence are the most for what comes only when somebody trades."""
 
 
 class Entry(msgspec.Struct):
     """One subscription. `due` is when it is asked for again; `roused` when that was first done, or would have been,
-    for its silence since its last data. `refusals` are those in a row."""
+    for its silence since its last data. `refusals` are those in a row. `most` is the longest silence it is ever
+    allowed (ns)."""
 
     state: State = "requested"
     reason: str | None = None
@@ -32,17 +36,34 @@ class Entry(msgspec.Struct):
     roused: int | None = None
     asked: bool = False
     refusals: int = 0
+    most: int = 0
+    pace: Pace = msgspec.field(default_factory=Pace)
 
 
 class Ledger:
-    """Unanswered requests are repeated after `patience`, doubling; accepted subscriptions without data after
-    `silence`, doubling; refused ones after 4 x `patience`, doubling to an hour: exchanges were seen to refuse for
-    seconds what they list, and an instrument may come back."""
+    """Unanswered requests are repeated after `patience`, doubling; accepted subscriptions without data after their
+    silence, doubling; refused ones after 4 x `patience`, doubling to an hour: exchanges were seen to refuse for
+    seconds what they list, and an instrument may come back.
 
-    def __init__(self, wanted: Iterable[Subscription], patience: int, silence: int) -> None:
-        self.entries = {subscription: Entry() for subscription in wanted}
+    How much silence is too much: `silence` while little is known of a subscription's pace, then what its pace says,
+    at least `brisk`. What is `steady` comes even when nobody trades: never more than `silence`; the rest may prove to
+    be quiet. All of it together has a pace, too: where that is broken, everything is asked for again."""
+
+    def __init__(
+        self,
+        wanted: Iterable[Subscription],
+        patience: int,
+        silence: int,
+        brisk: int = 15 * SECOND,
+        steady: Callable[[Subscription], bool] = lambda _: False,
+    ) -> None:
         self._patience = patience
         self._silence = silence
+        self._brisk = min(brisk, silence)
+        self._steady = steady
+        self.entries = {subscription: self._entry(subscription) for subscription in wanted}
+        self._pace = Pace()
+        self._excused = 0
         self._next_round = 0
         self._suspects: set[str] = set()
         self._unanswered = set(self.entries)
@@ -61,9 +82,14 @@ class Ledger:
     def dead(self, now: int) -> bool:
         """Whether something is subscribed and all of it stays silent although it was asked for again."""
         live = [entry for entry in self.entries.values() if entry.state == "subscribed"]
-        return bool(live) and all(
-            entry.roused is not None and entry.roused + 2 * self._silence <= now for entry in live
-        )
+        if not live or now < self._excused:
+            return False
+        limit = self._limit_of_all()
+        return all(entry.roused is not None and entry.roused + 2 * limit <= now for entry in live)
+
+    def excuse(self, now: int) -> None:
+        """It was we who did not look: what came meanwhile is still to be read."""
+        self._excused = now + self._brisk
 
     def deaf(self, now: int) -> bool:
         """Whether nothing was ever answered although it was asked for again and again."""
@@ -76,7 +102,7 @@ class Ledger:
         """Takes further subscriptions, due at once."""
         for subscription in wanted:
             if subscription not in self.entries:
-                self.entries[subscription] = Entry()
+                self.entries[subscription] = self._entry(subscription)
                 self._unanswered.add(subscription)
                 self._unheard.add(subscription)
 
@@ -134,7 +160,7 @@ class Ledger:
         fresh = [subscription for subscription in group if not self.entries[subscription].asked]
         for subscription in group:
             entry = self.entries[subscription]
-            wait = self._silence if entry.state == "subscribed" else self._patience
+            wait = self._limit(subscription) if entry.state == "subscribed" else self._patience
             entry.due = now + (self._pardon(entry) if entry.refusals else wait << min(entry.tries, MOST_DOUBLINGS))
             entry.tries += 1
             if entry.state == "subscribed":
@@ -149,15 +175,17 @@ class Ledger:
             return False
         self._unanswered.discard(subscription)
         entry.state, entry.reason, entry.tries, entry.refusals = "subscribed", None, 1, 0
-        entry.due, entry.roused = now + self._silence, None
+        entry.due, entry.roused = now + self._limit(subscription), None
         return True
 
     def data(self, subscription: Subscription | None, now: int) -> bool:
         """Notes data, which is worth an acknowledgement; True where it changes the state."""
+        self._pace.data(now)
         entry = self.entries.get(subscription) if subscription else None
         if entry is None or subscription is None:
             return False
-        entry.roused, entry.tries, entry.due = None, 1, now + self._silence
+        entry.pace.data(now)
+        entry.roused, entry.tries, entry.due = None, 1, now + self._limit(subscription)
         self._unheard.discard(subscription)
         if entry.state == "subscribed":
             return False
@@ -179,6 +207,12 @@ class Ledger:
     def _late(self, now: int, rouse: bool) -> list[Subscription]:
         late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
         silent = {subscription for subscription in late if self.entries[subscription].state == "subscribed"}
+        if now < self._excused:
+            return [subscription for subscription in late if subscription not in silent]
+        if self._all_silent(now) and (whole := self._not_roused()):
+            late += [subscription for subscription in whole if subscription not in silent]
+            silent.update(whole)
+            self._next_round = min(self._next_round, now)
         if not rouse:
             # A connection with no requests to spare may be dead all the same.
             for subscription in silent:
@@ -187,6 +221,29 @@ class Ledger:
             self._next_round = now + self._silence // ROUNDS
             return late
         return [subscription for subscription in late if subscription not in silent]
+
+    def _entry(self, subscription: Subscription) -> Entry:
+        return Entry(most=self._silence if self._steady(subscription) else LONGER * self._silence)
+
+    def _all_silent(self, now: int) -> bool:
+        return self._pace.heard is not None and self._pace.heard + self._limit_of_all() <= now
+
+    def _not_roused(self) -> list[Subscription]:
+        return [
+            subscription
+            for subscription, entry in self.entries.items()
+            if entry.state == "subscribed" and entry.roused is None
+        ]
+
+    def _limit(self, subscription: Subscription) -> int:
+        """After how much silence one is asked for again."""
+        entry = self.entries[subscription]
+        return entry.pace.limit(self._silence, self._brisk, entry.most)
+
+    def _limit_of_all(self) -> int:
+        """After how much silence everything is asked for again; twice as much more, and the connection is dead."""
+        most = [entry.most for entry in self.entries.values() if entry.state == "subscribed"]
+        return self._pace.limit(self._silence, self._brisk, min(most, default=self._silence))
 
     def _rouse(self, entry: Entry, now: int) -> None:
         entry.roused = now if entry.roused is None else entry.roused

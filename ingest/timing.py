@@ -9,7 +9,9 @@ MILLISECOND = 1_000_000
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Times in ns, `buffer` in bytes. `silence` and `deadline` override the feed's keepalive, `lifetime` its own;
-    `mute` is how long a subscription may stay without data before it is asked for again; `wants` how often what is
+    `mute` is how long a subscription may stay without data before it is asked for again while its pace is not known,
+    `brisk` the least, however fast it is; `behind` how long a connection is
+    kept beside one that has shown to carry the same; `wants` how often what is
     wanted is read although nothing woke us; `rest_lag` the first pause before a page is asked for again that did not
     reach what it should; `repair_patience` how long a repair bears with an exchange that gives no page. A daily file
     is fetched where pages would take longer than `file_over`, in at most `file_total`, not again within `file_retry`;
@@ -31,6 +33,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     lifetime: int | None = None
     patience: int = 5 * SECOND
     mute: int = 300 * SECOND
+    brisk: int = 15 * SECOND
     first_delay: int = 5 * SECOND
     most_delay: int = MINUTE
     stable: int = 10 * SECOND

@@ -34,6 +34,8 @@ class Heartbeat:
         self.waiting_for: str | None = None
         self.status = "starting"
         self.last_data: int | None = None
+        self.stalls: dict[str, tuple[int, str]] = {}
+        """What of the process does nothing although it should and could, to since when (ns UTC), and why we say so."""
         self._directory = directory
         self._clock = clock
         self._started = clock()
@@ -60,6 +62,7 @@ class Heartbeat:
         for key, source in self._details.items():
             details.update({key: dict(source())} if key else source())
         text, at = self._last_error or (None, None)
+        stalled, why = min(self.stalls.values(), default=(None, None))
         return Report(
             name=self.name,
             pid=os.getpid(),
@@ -71,6 +74,8 @@ class Heartbeat:
             counters=dict(self.counters),
             rates=self._rates(now),
             last_data=self.last_data,
+            stalled=stalled,
+            stalled_why=why,
             errors=self._errors,
             last_error=text,
             last_error_at=at,

@@ -1,6 +1,7 @@
 """What the watchdog does about a process: pure. It sees one program at one moment and remembers its life.
 
-Hung means no sign of life for long enough: of a worker its own loop's counter, of a server its answer.
+Hung means no sign of life for long enough: of a worker its own loop's counter, of a server its answer. Silent means
+that a worker lives and says itself that nothing comes of it, while it waits for nobody: see ingest/stall.py, stall.py.
 Nobody is judged by what stands in Redis, and no worker because a server is away.
 """
 
@@ -18,12 +19,16 @@ SETTLED = 60.0
 PAUSE = 1.0
 SLOW_FIRST = 5.0
 SLOWEST = 300.0
+SILENCE_FIRST = 900.0
+SILENCE_LONGEST = 86_400.0
+"""Seconds between restarts for silence, doubling: where an exchange rests, restarting does not wake it."""
 BLIND = 5.0
 """After a pause of our own this long (SIGSTOP, suspend) everybody's clock starts anew."""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A program now. `beats` counts its loops where its heartbeat file is of this pid; `answers` is of servers."""
+    """A program now. `beats` counts its loops where its heartbeat file is of this pid; `answers` is of servers.
+    `stalled`: why it says that nothing comes of it; None where it does not, or waits for something."""
 
     name: str
     state: str
@@ -32,6 +37,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     beats: int | None = None
     answers: bool | None = None
+    stalled: str | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +49,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of a program. `since` and `progress` are s of the watchdog's monotonic clock, `next_start`
-    too. `attempts` counts restarts since it last settled; `parked`: supervisord no longer restarts it by itself."""
+    too. `attempts` counts restarts since it last settled; `parked`: supervisord no longer restarts it by itself.
+    `silences` counts the restarts for silence that followed one another, the last at `last_silence`."""
 
     pid: int = 0
     since: float = 0.0
@@ -57,6 +64,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     next_start: float | None = None
     parked: bool = False
     reason: str | None = None
+    silences: int = 0
+    last_silence: float | None = None
 
 
 class Do(Enum):
@@ -109,7 +118,7 @@ def _follow(seen: Seen, life: Life, now: float) -> Life:
         died = f"ended after {now - life.since:.0f} s" if again and not ours else None
         life = msgspec.structs.replace(
             life,
-            reason=life.reason if ours or (life.reason or "").startswith("hung") else died,
+            reason=life.reason if ours or (life.reason or "").startswith(("hung", "silent")) else died,
             pid=seen.pid,
             since=now,
             progress=now,
@@ -135,12 +144,34 @@ def _judge_running(seen: Seen, life: Life, now: float, may_restart: bool) -> Ver
     else:
         allowed = HUNG_SERVER if life.alive_once else SERVER_GRACE
     if silent < allowed:
-        return Verdict(life)
+        return _judge_silence(seen, life, now, may_restart)
     reason = f"hung: no sign of life for {silent:.0f} s"
     first = life.reason is None or not life.reason.startswith("hung")
     if not may_restart:
         return Verdict(msgspec.structs.replace(life, reason=f"{reason} (auto_restart is off)"), loud=first)
     return Verdict(msgspec.structs.replace(life, reason=reason, progress=now), (Do.KILL,), loud=True)
+
+
+def _judge_silence(seen: Seen, life: Life, now: float, may_restart: bool) -> Verdict:
+    """A process that lives and does nothing is restarted at once the first time, then ever more rarely."""
+    if seen.stalled is None:
+        return Verdict(life)
+    since = None if life.last_silence is None else now - life.last_silence
+    if since is not None and since < silence_delay(life.silences):
+        return Verdict(life)
+    reason = f"silent: {seen.stalled}"
+    if not may_restart:
+        first = life.reason is None or not life.reason.startswith("silent")
+        return Verdict(msgspec.structs.replace(life, reason=f"{reason} (auto_restart is off)"), loud=first)
+    again = since is not None and since < 2 * silence_delay(life.silences)
+    silences = life.silences + 1 if again else 1
+    life = msgspec.structs.replace(life, reason=reason, progress=now, silences=silences, last_silence=now)
+    return Verdict(life, (Do.KILL,), loud=True)
+
+
+def silence_delay(silences: int) -> float:
+    """Seconds after so many restarts for silence before the next one."""
+    return min(SILENCE_LONGEST, SILENCE_FIRST * 2.0 ** min(silences - 1, 20))
 
 
 def _judge_down(seen: Seen, life: Life, now: float, policy: Policy, may_restart: bool) -> Verdict:

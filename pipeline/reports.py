@@ -17,7 +17,8 @@ from pipeline.errors import DecodeError
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Times are ns UTC of the host. `counters` only grow while the process lives; `rates` are per second
     over the last few seconds. `waiting_for` says for which server or peer it waits (redis, postgres,
-    exchange …). `details` is the stage's own: see docs/architecture.md."""
+    exchange …). `stalled`: since then it does nothing although it should and could, and `stalled_why` it thinks so.
+    `details` is the stage's own: see docs/architecture.md."""
 
     name: str
     pid: int
@@ -29,6 +30,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     counters: dict[str, int] = {}
     rates: dict[str, float] = {}
     last_data: int | None = None
+    stalled: int | None = None
+    stalled_why: str | None = None
     errors: int = 0
     last_error: str | None = None
     last_error_at: int | None = None

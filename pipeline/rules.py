@@ -28,6 +28,9 @@ RULES: dict[str, Rule] = {
     "failing": Rule("unhealthy", "degraded", "a process ends again and again (BACKOFF, FATAL)"),
     "parked": Rule("unhealthy", "degraded", "the watchdog gave up restarting it quickly"),
     "hung": Rule("unhealthy", "degraded", "no heartbeat for 10 s from a running process"),
+    "stalled": Rule(
+        "unhealthy", "degraded", "a process beats and waits for nothing, but does nothing although it should"
+    ),
     "starting": Rule("degraded", "degraded", "a process has just been started"),
     "stopping": Rule("degraded", "degraded", "a process is being stopped"),
     "restarts": Rule("degraded", "degraded", "restarted max_restart_attempts times in a row or more"),

@@ -132,11 +132,13 @@ class Watchdog:
         return judge(self._seen(program, answers), life, now, self._policy)
 
     def _seen(self, program: Program, answers: bool | None) -> Seen:
-        beats = None
+        beats = stalled = None
         if program.name not in SERVERS:
             path = self._settings.heartbeat_dir / program.name
             report = _read(path)
-            beats = path.stat().st_mtime_ns if report and report.pid == program.pid else None
+            if report and report.pid == program.pid:
+                beats = path.stat().st_mtime_ns
+                stalled = report.stalled_why if report.waiting_for is None else None
         return Seen(
             name=program.name,
             state=program.state,
@@ -145,6 +147,7 @@ class Watchdog:
             error=program.error,
             beats=beats,
             answers=answers,
+            stalled=stalled,
         )
 
     async def _act(self, name: str, verdict: Verdict) -> None:
@@ -195,11 +198,17 @@ class Watchdog:
             "reason": life.reason,
             "next_start": self._time(life.next_start),
             "parked": life.attempts > self._policy.attempts,
+            "silences": life.silences,
+            "last_silence": self._time(life.last_silence),
         }
 
     def _time(self, moment: float | None) -> int | None:
         """A moment of the monotonic clock in ns UTC."""
         return None if moment is None else self._wall() + round((moment - self._clock()) * 1e9)
+
+    def _moment(self, at: int | None) -> float | None:
+        """A time (ns UTC) on the monotonic clock."""
+        return None if at is None else self._clock() - (self._wall() - at) / 1e9
 
     def _remember(self) -> None:
         """Takes up the counts of the watchdog before us, if it worked for the same supervisord."""
@@ -216,6 +225,8 @@ class Watchdog:
                 attempts=was["attempts"],
                 parked=was["parked"],
                 reason=was["reason"],
+                silences=was.get("silences", 0),
+                last_silence=self._moment(was.get("last_silence")),
             )
 
 

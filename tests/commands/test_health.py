@@ -183,6 +183,11 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
     "want_old": lambda: (everything(wants=want(NOW - WANT_GRACE - 1)), "okx BTC-USDT", "ingest-okx"),
     "refused": lambda: (snapshot(ingest(subscriptions=asked(BTC_USDT="refused"))), "okx BTC-USDT", "ingest-okx"),
     "not_subscribed": lambda: (snapshot(ingest(subscriptions={})), "okx BTC-USDT", "ingest-okx"),
+    "stalled": lambda: (
+        snapshot(with_report("store-0", stalled=NOW - SECOND, stalled_why="does nothing")),
+        "store-0",
+        "store-0",
+    ),
     "open_gaps": lambda: (snapshot(normalize(open_gaps=2, missing=7)), "okx BTC-USDT", "normalize-okx"),
     "clock_skew": lambda: (snapshot(ingest(clock_offset=-CLOCK_SKEW - 1)), "okx", "ingest-okx"),
     "dead_letters": lambda: (redis(dead=DeadLetters(reasons={"bad size": 3})), "dead letters", None),

@@ -218,3 +218,90 @@ def test_a_refused_one_that_is_taken_again_is_known_by_its_request_alone() -> No
     assert account.pending("r2") == [two]
     assert account.accepted(two, HOUR + 2)
     assert account.entries[two].state == "subscribed"
+
+
+def busy(count: int, steady: bool = False) -> Ledger:
+    """`count` subscriptions that all gave data each second for ten minutes, the last at 599 s."""
+    account, subscriptions = Ledger(wanted(count), PATIENCE, SILENCE, steady=lambda _: steady), wanted(count)
+    account.asked("r0", subscriptions, 0)
+    for second in range(600):
+        for subscription in subscriptions:
+            account.data(subscription, second * SECOND)
+    return account
+
+
+LAST = 599 * SECOND
+BRISK = 15 * SECOND
+
+
+def test_a_busy_subscription_that_falls_silent_is_asked_for_soon_by_itself() -> None:
+    account, (one, two) = busy(2), wanted(2)
+    for second in range(600, 700):
+        account.data(two, second * SECOND)
+        due = account.due(second * SECOND)
+        if due:
+            break
+    assert due == [(one,)]
+    assert second * SECOND == LAST + BRISK
+    assert not account.dead(HOUR), "the other one lives"
+
+
+def test_a_busy_connection_that_falls_silent_is_replaced_within_a_minute() -> None:
+    account, now, requests = busy(3), LAST, 0
+    while not account.dead(now):
+        for group in account.due(now):
+            requests += 1
+            account.asked(f"r{requests}", group, now)
+        now += SECOND
+    assert now == LAST + 3 * BRISK
+    assert requests <= 2
+
+
+def test_a_quiet_subscription_among_busy_ones_is_left_alone() -> None:
+    """It trades each four minutes; after the first such pauses it is no longer asked for, whatever the others do."""
+    account, (quiet, lively) = ledger(2), wanted(2)
+    account.asked("r0", (quiet, lively), 0)
+    account.accepted(quiet, 0)
+    asked = []
+    for second in range(0, 4 * 3600):
+        now = second * SECOND
+        account.data(lively, now)
+        if second % 240 == 239 or second in (7000, 7100):
+            account.data(quiet, now)
+        for group in account.due(now):
+            asked.append(now)
+            account.asked("r", group, now)
+    assert asked == []
+
+
+def test_a_connection_of_quiet_subscriptions_is_not_replaced_for_what_is_usual_there() -> None:
+    account, subscriptions = ledger(3), wanted(3)
+    account.asked("r0", subscriptions, 0)
+    for second in range(24 * 3600):
+        if second % 280 == 0:
+            account.data(subscriptions[second // 280 % 3], second * SECOND)
+        for group in account.due(second * SECOND):
+            account.asked("r", group, second * SECOND)
+        assert not account.dead(second * SECOND)
+
+
+def test_what_is_steady_is_never_allowed_more_than_the_setting_what_is_not_may_prove_quiet() -> None:
+    for steady, limit in ((True, SILENCE), (False, 3 * 290 * SECOND)):
+        account, (one,) = Ledger(wanted(1), PATIENCE, SILENCE, steady=lambda _, steady=steady: steady), wanted(1)
+        account.asked("r0", (one,), 0)
+        for number in range(5):
+            account.data(one, number * 290 * SECOND)
+        last = 4 * 290 * SECOND
+        assert account.due(last + limit - SECOND) == []
+        assert account.due(last + limit) == [(one,)]
+
+
+def test_nobody_is_asked_for_or_given_up_because_we_stood_still() -> None:
+    account, subscriptions = busy(2), wanted(2)
+    woken = LAST + HOUR
+    account.excuse(woken)
+    assert account.due(woken) == []
+    assert not account.dead(woken)
+    for subscription in subscriptions:
+        account.data(subscription, woken + 1)
+    assert account.due(woken + BRISK) == []

@@ -1,5 +1,7 @@
 """The watchdog's judgement, on made moments: who is started, killed, held back, and when an operator hears of it."""
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -8,6 +10,8 @@ from pipeline.judgement import (
     HUNG_SERVER,
     HUNG_WORKER,
     SETTLED,
+    SILENCE_FIRST,
+    SILENCE_LONGEST,
     SLOWEST,
     Do,
     Life,
@@ -17,6 +21,7 @@ from pipeline.judgement import (
     after_blindness,
     delay,
     judge,
+    silence_delay,
 )
 
 POLICY = Policy(auto_restart=True, attempts=3)
@@ -25,6 +30,10 @@ NEVER_STARTED = Seen(name="ingest-okx", state="STOPPED")
 
 def running(pid: int = 7, beats: int | None = None, answers: bool | None = None) -> Seen:
     return Seen(name="ingest-okx", state="RUNNING", pid=pid, start=1, beats=beats, answers=answers)
+
+
+def stalled(pid: int, beats: int) -> Seen:
+    return msgspec.structs.replace(running(pid, beats), stalled="no data")
 
 
 def down(state: str = "EXITED", answers: bool | None = None) -> Seen:
@@ -138,3 +147,42 @@ def test_judging_changes_nothing_it_was_given() -> None:
     copy = msgspec.structs.replace(life)
     judge(running(pid=2, beats=3), life, 50.0, POLICY)
     assert life == copy
+
+
+def test_a_worker_that_says_it_does_nothing_is_restarted_ever_more_rarely() -> None:
+    """As where an exchange rests for days: no loop of restarts."""
+    life, now, restarts = Life(), 0.0, []
+    for pid in range(1, 12):
+        verdict = None
+        while verdict is None or Do.KILL not in verdict.do:
+            now += 10
+            verdict = judge(stalled(pid, int(now)), life, now, POLICY)
+            life = verdict.life
+        assert verdict.loud
+        assert life.reason == "silent: no data"
+        restarts.append(now)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(restarts)]
+    assert restarts[0] == 10, "the first time at once"
+    assert pauses[:4] == [SILENCE_FIRST, 2 * SILENCE_FIRST, 4 * SILENCE_FIRST, 8 * SILENCE_FIRST]
+    assert pauses[-1] == SILENCE_LONGEST
+    assert silence_delay(10_000) == SILENCE_LONGEST
+    assert life.silences == 11
+    # After a long time without, it is a first time again.
+    later = judge(stalled(11, 1), life, now + 2 * SILENCE_LONGEST, POLICY)
+    assert later.life.silences == 1
+
+
+def test_a_silent_worker_is_counted_and_named_after_its_restart() -> None:
+    first = judge(stalled(7, 1), Life(pid=7, beats=0), 5.0, POLICY)
+    again = judge(running(pid=8, beats=1), first.life, 8.0, POLICY)
+    assert (again.life.restarts, again.life.attempts) == (1, 1)
+    assert again.life.reason == "silent: no data"
+    settled = judge(running(pid=8, beats=2), again.life, 8.0 + SETTLED, POLICY)
+    assert settled.life.reason is None
+    assert settled.life.silences == 1
+
+
+def test_without_auto_restart_a_silent_worker_is_only_told_of() -> None:
+    verdicts = watch([(float(now), stalled(7, now)) for now in range(3)], Policy(auto_restart=False))
+    assert [Do.KILL in verdict.do for verdict in verdicts] == [False, False, False]
+    assert [verdict.loud for verdict in verdicts] == [True, False, False]

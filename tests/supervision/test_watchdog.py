@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from pipeline import reports
 from tests.servers import wait_until
 from tests.supervision.instance import STAGES, Instance
 
@@ -86,3 +87,38 @@ def test_an_evicting_redis_is_refused_until_it_no_longer_evicts(instance: Instan
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory-policy", "noeviction")
     instance.wait_running()
+
+
+def test_a_worker_that_is_stopped_or_says_it_does_nothing_is_restarted_one_that_waits_is_not(
+    instance: Instance,
+) -> None:
+    """The ladder's last step on a real supervisord: hung by its beats, silent by its own word, once in a long while."""
+    (instance.notes / "normalize-okx.waiting").touch()
+    (instance.notes / "normalize-okx.stalled").touch()
+    instance.start_with_stand_ins()
+    before = instance.wait_running()
+    os.kill(before["aggregate-0"], signal.SIGSTOP)
+    (instance.notes / "ingest-okx.stalled").touch()
+    wait_until(
+        lambda: (instance.watched("ingest-okx").get("reason") or "").startswith("silent: made up"), "its verdict"
+    )
+    wait_until(lambda: instance.watched("ingest-okx")["restarts"] == 1, "the restart")
+    wait_until(lambda: instance.watched("aggregate-0").get("restarts") == 1, "the restart of the hung one", 60)
+    assert instance.watched("aggregate-0")["reason"].startswith("hung")
+    after = instance.wait_running()
+    assert after["ingest-okx"] != before["ingest-okx"]
+    watchdog = instance.program("watchdog").pid
+    os.kill(watchdog, signal.SIGKILL)
+    wait_until(lambda: instance.program("watchdog").pid not in (0, watchdog), "a new watchdog")
+    wait_until(lambda: instance.watched("ingest-okx").get("state") == "RUNNING", "its first look")
+    looks = reports.read(instance.settings.heartbeat_dir / "watchdog").loops
+
+    def looked() -> bool:
+        return reports.read(instance.settings.heartbeat_dir / "watchdog").loops >= looks + 5
+
+    wait_until(looked, "it to look a few times more")
+    # It still says that it does nothing; the next restart for that is due in a quarter of an hour.
+    assert instance.watched("ingest-okx")["restarts"] == instance.watched("ingest-okx")["silences"] == 1
+    assert instance.program("ingest-okx").pid == after["ingest-okx"]
+    assert instance.watched("normalize-okx")["restarts"] == 0
+    assert instance.program("normalize-okx").pid == before["normalize-okx"]

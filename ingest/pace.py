@@ -1,0 +1,44 @@
+"""How far apart the data of a subscription or a connection comes, and so how long its silence means nothing. Pure."""
+
+from pipeline.timeframes import HOUR
+
+FADE = HOUR
+"""About how long a pause in the data is remembered."""
+ENOUGH = 50
+"""Data after which the pauses between them are believed to be usual."""
+FACTOR = 10
+"""Times the longest usual pause mean that something is wrong."""
+QUIET_FACTOR = 3
+
+
+class Pace:
+    """What came so far; times in ns. `heard` is when the last of it came, None before any."""
+
+    __slots__ = ("count", "heard", "longest", "since")
+
+    def __init__(self) -> None:
+        self.heard: int | None = None
+        self.longest = 0
+        self.count = 0
+        self.since = 0
+
+    def data(self, at: int) -> None:
+        """Something came."""
+        if self.heard is None:
+            self.since = at
+        else:
+            pause = max(0, at - self.heard)
+            # What lies an hour back is worth a third of what it was, so nights and weekends are learnt and forgotten.
+            faded = self.longest - self.longest * min(pause, FADE) // FADE
+            self.longest = pause if pause > faded else faded
+        self.heard = at
+        self.count += 1
+
+    def limit(self, usual: int, least: int, most: int) -> int:
+        """After how much silence to do something: `usual` while little is known, never less than `least`, nor more than
+        `most`. Pauses seen make it longer at once, briskness shorter only after a while."""
+        if self.heard is not None and self.count >= ENOUGH and self.heard - self.since >= 4 * least:
+            found = FACTOR * self.longest
+        else:
+            found = max(usual, QUIET_FACTOR * self.longest)
+        return min(most, max(least, found))
