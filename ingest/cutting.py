@@ -3,6 +3,8 @@
 Never holds more of it than a block: a day of trades may have gigabytes.
 """
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,6 +19,12 @@ BLOCK = 64 * 1024
 BLOCKS = 32
 """Read at most in a row before somebody else may have the interpreter."""
 LONGEST_LINE = 4 * 1024
+_TORN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    # Compressed in a way it does not know, encrypted, with places before the beginning.
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
+"""What reading a damaged zip raises."""
 
 
 class Piece(NamedTuple):
@@ -51,7 +59,7 @@ class Cutter:
                 piece = self._cut(self._block(member))
                 if piece.trades:
                     return piece
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except _TORN as error:
             raise ExchangeError(f"the file is torn: {error}") from error
         return Piece("", (), 0)
 

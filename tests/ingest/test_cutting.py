@@ -140,6 +140,27 @@ def test_others_get_their_turn_in_what_is_not_wanted(monkeypatch: pytest.MonkeyP
 
 
 @given(
+    content=st.binary(max_size=200)
+    | st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6).map(
+        lambda changes: _changed(packed(spelt(range(1, 60))).getvalue(), changes)
+    )
+)
+def test_whatever_the_bytes_are_it_is_a_torn_file_or_trades(content: bytes) -> None:
+    try:
+        lines, ranges = cut(io.BytesIO(content), 1, 100)
+    except ExchangeError:
+        return
+    assert len(lines) == sum(high - low + 1 for low, high in ranges)
+
+
+def _changed(content: bytes, changes: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(content)
+    for place, byte in changes:
+        changed[place % len(changed)] = byte
+    return bytes(changed)
+
+
+@given(
     listed=st.sets(st.integers(1, 300)).map(sorted),
     first=st.integers(1, 300),
     length=st.integers(0, 300),
