@@ -6,10 +6,14 @@ from itertools import combinations
 from typing import NamedTuple
 
 from pipeline.errors import ExchangeError
-from pipeline.timeframes import SECOND
+from pipeline.timeframes import HOUR, SECOND
 
 MOST_SLEW = 50_000
 """Parts per million by which the clock may run fast or slow to meet the wall clock."""
+
+FAR_BEHIND = 12 * HOUR
+"""A host without a battery wakes in the past. A day behind it would take every trade for one of the future, and to
+catch up a day takes twenty: so far behind it jumps."""
 
 MOST_JUMP = SECOND
 """By how much, beyond what is uncertain, the exchange may be off our estimate of it before we want to hear it twice."""
@@ -28,8 +32,8 @@ def monotonic_ns() -> int:
 class HostClock:
     """Wall time in ns UTC, taken at the start and carried on by the monotonic clock.
 
-    `discipline`, called every tick, bends it towards the wall clock; a step of the wall clock never
-    makes it jump or go back.
+    `discipline`, called every tick, bends it towards the wall clock; no step of the wall clock makes it go back, and
+    only one forwards by more than FAR_BEHIND makes it jump.
     """
 
     def __init__(self, monotonic: Callable[[], int] = monotonic_ns, wall: Callable[[], int] = time.time_ns) -> None:
@@ -54,6 +58,8 @@ class HostClock:
         monotonic = self.monotonic()
         now = self.at(monotonic)
         error = self._wall() - now
+        if error > FAR_BEHIND:
+            now, error = now + error, 0
         self._since, self._started_at = monotonic, now
         self._rate = max(-MOST_SLEW, min(MOST_SLEW, error * 1_000_000 // SECOND))
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.clock import LATEST, MOST_JUMP, MOST_SLEW, ExchangeClock, HostClock, Sample
+from ingest.clock import FAR_BEHIND, LATEST, MOST_JUMP, MOST_SLEW, ExchangeClock, HostClock, Sample
 from pipeline.errors import ExchangeError
 from pipeline.timeframes import HOUR, SECOND
 
@@ -29,7 +29,7 @@ class Time:
         return HostClock(self.monotonic, self.wall)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(-HOUR, HOUR)), max_size=40))
+@given(st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(-HOUR // 4, HOUR // 4)), max_size=40))
 def test_the_clock_never_goes_back_and_never_runs_beyond_its_slew(moves: list[tuple[int, int]]) -> None:
     time = Time()
     clock = time.clock()
@@ -55,6 +55,24 @@ def test_a_small_error_is_gone_after_a_second_or_two() -> None:
         time.boot += TICK
         clock.discipline()
     assert abs(clock.now() - time.wall()) < 1_000
+
+
+def test_a_host_that_woke_in_the_past_is_right_once_it_is_told() -> None:
+    """A day behind, no trade would be believed; to bend the clock would take weeks."""
+    time = Time()
+    time.shift -= 48 * HOUR
+    clock = time.clock()
+    time.boot += TICK
+    clock.discipline()
+    before = clock.now()
+    time.shift += 48 * HOUR
+    time.boot += TICK
+    clock.discipline()
+    assert clock.now() == time.wall() > before + FAR_BEHIND
+    time.shift -= 48 * HOUR
+    time.boot += TICK
+    clock.discipline()
+    assert clock.now() > before + FAR_BEHIND, "never back"
 
 
 def test_a_late_discipline_does_not_overshoot() -> None:
