@@ -199,5 +199,7 @@ class Connection:
         await first(session.settled, session.ended)
         # A quiet instrument gives no data to wait for: its acknowledgement has to do in the end.
         await within(self._context.timing.overlap, session.proven, session.ended)
+        # What an exchange has queued on a connection it throws away when that is closed, and may be behind with it.
+        await within(self._context.timing.behind, session.ended)
         if not session.ended.is_set():
             await asyncio.gather(*(other.close(f"replaced: {other.why}") for other in older))

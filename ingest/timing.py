@@ -38,6 +38,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     most_delay: int = MINUTE
     stable: int = 10 * SECOND
     overlap: int = 20 * SECOND
+    behind: int = 2 * SECOND
     handshake: int = 10 * SECOND
     farewell: int = SECOND
     rest_timeout: int = 10 * SECOND

@@ -23,6 +23,7 @@ QUICK = Timing(
     most_delay=200 * MILLISECOND,
     stable=100 * MILLISECOND,
     overlap=500 * MILLISECOND,
+    behind=50 * MILLISECOND,
     farewell=200 * MILLISECOND,
     rest_retry=100 * MILLISECOND,
 )

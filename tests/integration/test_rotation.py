@@ -1,10 +1,14 @@
 """Fifty symbols change connections, make before break, over real sockets: nobody who reads the books can tell."""
 
+import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from pipeline.exchanges import EXCHANGES
+from simulator.connections import Connection
+from simulator.dialect import Reply
 from simulator.faults import Fault
 from simulator.server import serve
 from tests.integration.collector import Shown, collecting, eventually, settings_for
@@ -12,8 +16,25 @@ from tests.integration.collector import Shown, collecting, eventually, settings_
 SYMBOLS = 50
 
 
+def lag(monkeypatch: pytest.MonkeyPatch, connections: Collection[Connection], seconds: float) -> None:
+    """What the exchange sends on these connections it sends so much later than on others: what is not sent when the
+    other side closes is never sent."""
+    send = Connection.send
+
+    def later(connection: Connection, reply: Reply) -> None:
+        if connection in connections:
+            asyncio.get_running_loop().call_later(seconds, send, connection, reply)
+        else:
+            send(connection, reply)
+
+    monkeypatch.setattr(Connection, "send", later)
+
+
+@pytest.mark.parametrize("behind", [0.0, 1.5])
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_rotating_fifty_symbols_breaks_no_book(exchange: str, tmp_path: Path, redis_url: str) -> None:
+async def test_rotating_fifty_symbols_breaks_no_book(
+    exchange: str, behind: float, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serve(exchange=exchange, rate=100, symbols=SYMBOLS, limits=20) as simulator:
         symbols = [f"SIM{number:03d}-USDT" for number in range(1, SYMBOLS + 1)]
         settings = settings_for(tmp_path, redis_url, simulator, exchange, symbols, kinds=("trade", "orderbook"))
@@ -25,6 +46,8 @@ async def test_rotating_fifty_symbols_breaks_no_book(exchange: str, tmp_path: Pa
                 return set(books) == set(symbols) and all(book.get("valid", True) for book in books.values())
 
             await eventually(all_valid, "fifty valid books")
+            if behind:
+                lag(monkeypatch, set(simulator._connections.values()), behind)
             before = {connection["id"] for connection in simulator.state()["connections"]}
             asked = await shown.wanted()
             records = len(await shown.all("orderbook"))
