@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.servers import PostgresServer, RedisServer, TcpProxy
+from tests.proxy import TcpProxy
+from tests.servers import PostgresServer, RedisServer
 
 _numbers = itertools.count(1)
 

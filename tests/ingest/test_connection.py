@@ -30,7 +30,8 @@ from pipeline.timeframes import HOUR, MINUTE, SECOND
 from simulator.faults import Fault
 from simulator.server import Simulator, serve
 from tests.ingest.conftest import DEADLINE, HASTY, QUICK, MuteServer, eventually
-from tests.servers import TcpProxy, free_port
+from tests.proxy import TcpProxy
+from tests.servers import free_port
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from pipeline.redis_ready import wait_ready
 from pipeline.streams import Keys
 from pipeline.wire import Wire
 from tests.ingest.conftest import DEADLINE, HASTY, eventually, frames_of, read_raw
-from tests.servers import RedisServer, TcpProxy
+from tests.proxy import TcpProxy
+from tests.servers import RedisServer
 
 KEYS = Keys("sim", "okx")
 STARTED = 1_790_000_000_000_000_000

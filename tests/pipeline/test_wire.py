@@ -9,7 +9,8 @@ import redis.exceptions
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
 from pipeline.wire import Wire
-from tests.servers import RedisServer, TcpProxy, free_port
+from tests.proxy import TcpProxy
+from tests.servers import RedisServer, free_port
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from pipeline.trimmer import SHARES, Promise, trim
 from pipeline.wire import Wire
 from pipeline.worker import LeaseElsewhere, PartitionLoop, work
 from tests.pipeline.faults import FAULTS, Fault, dump, faulty, until
-from tests.servers import RedisServer, TcpProxy
+from tests.proxy import TcpProxy
+from tests.servers import RedisServer
 
 KEYS = Keys("md", "okx")
 ENTRIES = 700

@@ -14,7 +14,8 @@ from pipeline.records import DeadLetter, Kline, OrderBook, Quote, Record, Ticker
 from pipeline.timeframes import DAY
 from pipeline.wire import Wire, check
 from store.repositories import KlineRepository, QuoteRepository, TickerRepository
-from tests.servers import PostgresServer, TcpProxy
+from tests.proxy import TcpProxy
+from tests.servers import PostgresServer
 from tests.store.made import (
     KEYS,
     NOON,

@@ -15,7 +15,8 @@ from pipeline.timeframes import DAY
 from pipeline.wire import Wire, check
 from store.batch import Batch
 from store.postgres import Database
-from tests.servers import PostgresServer, RedisServer, TcpProxy
+from tests.proxy import TcpProxy
+from tests.servers import PostgresServer, RedisServer
 from tests.store.made import (
     KEYS,
     NOON,

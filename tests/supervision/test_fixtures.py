@@ -11,7 +11,8 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.servers import PostgresServer, RedisServer, TcpProxy
+from tests.proxy import TcpProxy
+from tests.servers import PostgresServer, RedisServer
 
 
 def client(url: str, timeout: float = 10.0) -> redis.Redis:
