@@ -358,6 +358,10 @@ async def test_killed_in_the_middle_of_a_file_the_next_one_goes_on_with_what_rem
         no_pages(simulator)
         first.want(want)
         await halfway.wait()
+        row = first.row(want)
+        assert (row["state"], row["wanted"]) == ("asked", 4 * SIZE)
+        assert 0 < row["done"] < 4 * SIZE
+        assert row["rate"] > 0
     brought = first.by_file(want) | first.by_pages(want)
     assert set() < brought < wanted(want)
     assert first.left_over() == []
