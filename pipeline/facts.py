@@ -76,17 +76,31 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     reports: dict[str, Report] = {}
 
 
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the rows of a kind (or, `database`, of everything) when it was measured last. `since`: where its oldest
+    partition begins; `growth`: bytes that are added a day, measured over the last one to eight; None: not known yet."""
+
+    bytes: int
+    since: int | None = None
+    growth: float | None = None
+
+
 class Postgres(msgspec.Struct, frozen=True, kw_only=True):
-    """`newest` is the time of the newest row by table; `open_gaps` the ledger's count by (exchange, symbol)."""
+    """`newest` is the time of the newest row by table; `open_gaps` the ledger's count by (exchange, symbol). `sizes` by
+    kind; `kept_since` by kind from when on nothing was dropped, `freed` how many bytes were."""
 
     error: str | None = None
     bytes: int | None = None
     newest: dict[str, int] = {}
     open_gaps: dict[tuple[str, str], int] = {}
+    sizes: dict[str, Size] = {}
+    kept_since: dict[str, int] = {}
+    freed: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it, as of `at`. `supervisor_error` is None when supervisord answered."""
+    """All of it, as of `at`. `supervisor_error` is None when supervisord answered. `disk_free`: bytes for the state
+    folder; `data_free`: for the database, where that is our own on this host."""
 
     at: int
     supervisor_error: str | None
@@ -94,3 +108,4 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     redis: Redis
     postgres: Postgres
     disk_free: int | None
+    data_free: int | None = None

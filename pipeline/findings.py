@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator
 
 from pipeline.collected import of_exchanges
 from pipeline.facts import Process, Snapshot
+from pipeline.forecast import days_until_full, growth
 from pipeline.liveness import START_GRACE, beats
 from pipeline.memory import INGEST_STOPS
 from pipeline.rules import RULES, Reason
 from pipeline.settings import Settings
 from pipeline.subscriptions import Subscription, subscriptions
+from pipeline.text import size, span
 from pipeline.timeframes import SECOND
 
 DISK_FREE = 2 * 1024**3
+DISK_DAYS = 7
 OLDEST_REDIS = 7
 SERVERS = ("redis", "postgres")
 """Processes that are not ours and write no report."""
@@ -142,6 +145,11 @@ def _disk(snapshot: Snapshot, settings: Settings, rows: tuple[Subscription, ...]
     if snapshot.disk_free is not None and snapshot.disk_free < DISK_FREE:
         text = f"{snapshot.disk_free // 1024**2} MiB free at {settings.state_dir}"
         yield Reason(code="disk", subject="disk", text=text)
+    sizes, days = snapshot.postgres.sizes, settings.file.retention.days.given()
+    left = days_until_full(snapshot.data_free, sizes, days, snapshot.at)
+    if left is not None and left < DISK_DAYS:
+        text = f"full in {span(left * 86_400)}: the database grows by {size(round(growth(sizes) or 0))} a day"
+        yield Reason(code="disk_forecast", subject="disk", text=text)
 
 
 def _server(name: str, code: str, text: str) -> Reason:

@@ -58,6 +58,7 @@ RULES: dict[str, Rule] = {
     "postgres_away": Rule("unhealthy", "degraded", "Postgres does not answer"),
     "spill_full": Rule("degraded", "degraded", "store can put no more on disk while Postgres is away, so Redis fills"),
     "disk": Rule("degraded", "degraded", "less than 2 GiB of disk free for the state folder"),
+    "disk_forecast": Rule("degraded", "degraded", "the disk of the database will be full within 7 days"),
     "unexpected": Rule("notice", "notice", "a process runs that the settings do not ask for"),
 }
 

@@ -57,6 +57,7 @@ def gather(settings: Settings, *, limit: float = LIMIT) -> Snapshot:
         redis=facts,
         postgres=found.get("postgres", Postgres(error=late)),
         disk_free=_disk_free(settings.state_dir),
+        data_free=_disk_free((settings.state_dir / "postgres").resolve()) if settings.database_url is None else None,
     )
 
 
@@ -171,6 +172,6 @@ def _detail(program: Program | None) -> str:
 
 
 def _disk_free(folder: Path) -> int | None:
-    """Bytes free for the state folder, or for where it will be made."""
+    """Bytes free for the folder, or for where it will be made."""
     there = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
     return shutil.disk_usage(there).free if there else None

@@ -3,9 +3,12 @@
 The names of the fields are those of the seeds (`should_be_running`, `statistics.messages_received` …).
 """
 
+from collections.abc import Mapping
+
 from pipeline.demands import demands
 from pipeline.errors import SettingsError
 from pipeline.facts import Process, Snapshot
+from pipeline.forecast import days_until_full, growth
 from pipeline.health import ProcessVerdict, Verdict, of_exchange
 from pipeline.liveness import beats
 from pipeline.reports import Report
@@ -55,7 +58,7 @@ def document(snapshot: Snapshot, verdict: Verdict, settings: Settings, version: 
         "configuration": _configuration(settings),
         "processes": processes,
         "exchanges": {name: exchange(name, snapshot, verdict, settings) for name in settings.enabled_exchanges()},
-        **_servers(snapshot),
+        **_servers(snapshot, settings.file.retention.days.given()),
     }
 
 
@@ -194,8 +197,22 @@ def _websocket(report: Report | None, now: int) -> Document:
     }
 
 
-def _servers(snapshot: Snapshot) -> Document:
+def _retention(snapshot: Snapshot, days: Mapping[str, int]) -> Document:
+    """What the process that drops says of it, since it started."""
+    reports = [p.report for p in snapshot.processes if p.name == "store-0" and p.report is not None]
+    told = reports[0].details.get("retention", {}) if reports else {}
+    return {
+        "days": dict(days),
+        "dropped": told.get("dropped", 0),
+        "last_dropped": iso(told.get("last_dropped")),
+        "held": told.get("held", {}),
+        "trouble": told.get("trouble"),
+    }
+
+
+def _servers(snapshot: Snapshot, days: Mapping[str, int]) -> Document:
     redis, postgres, now = snapshot.redis, snapshot.postgres, snapshot.at
+    rate, left = growth(postgres.sizes), days_until_full(snapshot.data_free, postgres.sizes, days, now)
     return {
         "redis": {
             "error": redis.error,
@@ -210,8 +227,16 @@ def _servers(snapshot: Snapshot) -> Document:
             "bytes": postgres.bytes,
             "newest": {table: iso(time) for table, time in postgres.newest.items()},
             "time_since_newest": {table: seconds(time, now) for table, time in postgres.newest.items()},
+            "growth_bytes_per_day": None if rate is None else round(rate),
+            "kept_since": {kind: iso(time) for kind, time in postgres.kept_since.items()},
+            "dropped_bytes": postgres.freed,
         },
-        "disk": {"free_bytes": snapshot.disk_free},
+        "disk": {
+            "free_bytes": snapshot.disk_free,
+            "data_free_bytes": snapshot.data_free,
+            "days_until_full": None if left is None else round(left, 1),
+        },
+        "retention": _retention(snapshot, days),
         "dead_letters": {
             "last_hour": redis.dead.count,
             "more": redis.dead.more,

@@ -70,7 +70,8 @@ def audit(
     exchange's own bars, stored ones and by REST. Without a range: yesterday and today. Nothing is changed.
 
     Exit code: 0 when nothing is missing or wrong, 1 when something is, 2 for wrong usage, 3 when Postgres is away.
-    An exchange that gives no bars is said, and 1 only with --require-klines.
+    An exchange that gives no bars is said, and 1 only with --require-klines. Days that retention dropped are said and
+    no finding; where no day of the range is kept the code is 1, for nothing is proven.
 
     \b
     Examples:
@@ -93,7 +94,8 @@ def audit(
         with contextlib.ExitStack() as stack:
             venues = None if no_klines else stack.enter_context(Venues(given))
             results = _examined(opened, rows, period, Asked(kline_timeframe, venues), quiet=as_json)
-    good = bool(results) and all(one.good(accept_unrecoverable=accept_unrecoverable) for one in results)
+    good = any(one.proves for one in results)
+    good = good and all(one.good(accept_unrecoverable=accept_unrecoverable) for one in results)
     good = good and not (require_klines and any(one.rest.unasked for one in results))
     if as_json:
         click.echo(json.dumps(document(results, period, good=good), indent=2))

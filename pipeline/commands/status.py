@@ -110,11 +110,36 @@ def _servers(whole: Document) -> Lines:
     redis, postgres, dead = whole["redis"], whole["postgres"], whole["dead_letters"]
     memory = f"{text.size(redis['used_bytes'])} of {text.size(redis['budget_bytes'])}, version {redis['version']}"
     newest = ", ".join(f"{table} {length(past)}" for table, past in postgres["time_since_newest"].items())
-    rows = f"{text.size(postgres['bytes'])}; newest row: {newest or 'none'}"
+    rate = postgres["growth_bytes_per_day"]
+    grows = "growth not measured yet" if rate is None else f"grows by {text.size(rate)} a day"
+    rows = f"{text.size(postgres['bytes'])}, {grows}; newest row: {newest or 'none'}"
     lines = text.paragraph("redis", redis["error"] or memory)
     lines += text.paragraph("postgres", postgres["error"] or rows)
-    lines += text.paragraph("disk", f"{text.size(whole['disk']['free_bytes'])} free")
+    lines += text.paragraph("disk", _disk(whole["disk"], rate))
+    if kept := _kept(whole["retention"], postgres["kept_since"]):
+        lines += text.paragraph("kept", kept)
     return lines + text.paragraph("dead", _dead(dead, redis["error"]))
+
+
+def _disk(disk: Document, rate: int | None) -> str:
+    free = f"{text.size(disk['free_bytes'])} free"
+    if disk["data_free_bytes"] is None or rate is None:
+        return free
+    left = disk["days_until_full"]
+    return f"{free}; {'not full' if left is None else f'full in {text.span(left * 86_400)}'} at the database's growth"
+
+
+def _kept(retention: Document, since: dict[str, str]) -> str:
+    """What is not kept for ever."""
+    days: dict[str, int] = retention["days"]
+    said = [
+        kind
+        + (f" {days[kind]} days" if kind in days else "")
+        + (f" (whole since {since[kind][:10]})" if kind in since else "")
+        for kind in dict.fromkeys((*days, *since))
+    ]
+    said += [f"too old, but stays: {name} ({why})" for name, why in retention["held"].items()]
+    return "; ".join([*said, *([retention["trouble"]] if retention["trouble"] else [])])
 
 
 def _dead(dead: Document, unknown: str | None) -> str:

@@ -1,12 +1,12 @@
 """What Postgres says of our database: its size, the newest rows, the open gaps. Reads only, each query bounded."""
 
 from datetime import datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from pipeline.facts import Postgres
+from pipeline.facts import Postgres, Size
 from pipeline.settings import Settings
 from pipeline.timeframes import WIDTHS
 
@@ -58,6 +58,19 @@ _OPEN_GAPS: LiteralString = """
     SELECT i.exchange, coalesce(i.symbol, i.instrument), count(*)
     FROM trade_gaps g JOIN instruments i ON i.id = g.instrument_id WHERE g.state <> 'closed' GROUP BY 1, 2"""
 
+_SIZES: LiteralString = """
+    SELECT n.kind, n.bytes, n.since,
+           (n.bytes + n.dropped - o.bytes - o.dropped) / extract(epoch FROM n.at - o.at) * 86400
+    FROM (SELECT DISTINCT ON (kind) * FROM sizes ORDER BY kind, at DESC) n
+    LEFT JOIN LATERAL (
+        SELECT * FROM sizes s
+        WHERE s.kind = n.kind AND s.at BETWEEN n.at - interval '8 days' AND n.at - interval '1 day'
+        ORDER BY s.at LIMIT 1
+    ) o ON n.at > now() - interval '1 day'"""
+"""What was measured over less than a day, or not within the last one, says nothing of a day's growth."""
+
+_DROPPED: LiteralString = "SELECT kind, max(to_time), sum(bytes) FROM dropped GROUP BY kind"
+
 
 def connect(settings: Settings, timeout_ms: int = TIMEOUT_MS) -> Connection:
     """A read-only connection for people's commands. Raises psycopg.Error."""
@@ -93,6 +106,8 @@ def _facts(connection: Connection, settings: Settings) -> Postgres:
             table: newest for table, query in _NEWEST.items() if (newest := _time(connection, query, names)) is not None
         },
         open_gaps=_open_gaps(connection),
+        sizes=_sizes(connection),
+        **_dropped(connection),
     )
 
 
@@ -116,6 +131,31 @@ def _open_gaps(connection: Connection) -> dict[tuple[str, str], int]:
     except psycopg.errors.UndefinedTable:
         return {}
     return {(str(exchange), str(symbol)): int(str(count)) for exchange, symbol, count in rows}
+
+
+def _sizes(connection: Connection) -> dict[str, Size]:
+    return {
+        str(kind): Size(
+            bytes=int(str(count)),
+            since=nanoseconds(since) if isinstance(since, datetime) else None,
+            growth=None if growth is None else float(str(growth)),
+        )
+        for kind, count, since, growth in _rows(connection, _SIZES)
+    }
+
+
+def _dropped(connection: Connection) -> dict[str, Any]:
+    rows = _rows(connection, _DROPPED)
+    since = {str(kind): nanoseconds(until) for kind, until, _ in rows if isinstance(until, datetime)}
+    return {"kept_since": since, "freed": sum(int(str(freed)) for *_, freed in rows)}
+
+
+def _rows(connection: Connection, query: LiteralString) -> list[tuple[object, ...]]:
+    """None where the schema is older than the table."""
+    try:
+        return connection.execute(query).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return []
 
 
 def nanoseconds(time: datetime) -> int:

@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from pipeline.commands import audit as command
+from pipeline.commands._audit.database import database
 from pipeline.exchanges import EXCHANGES
 from pipeline.frames import ClockData, CloseData, Frame, OpenData, RawEntry, SubscriptionData, split
 from pipeline.streams import Keys
@@ -546,3 +547,84 @@ def test_wrong_usage_is_2(away: Instance, arguments: list[str], words: str) -> N
     result = away.run("audit", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def midnight(copy: Copy) -> Any:
+    """The day of the first trade; the test's trades may lie on two days."""
+    return copy.change("SELECT date_trunc('day', min(time) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' FROM trades")[0][0]
+
+
+def yesterday(copy: Copy) -> Any:
+    """All that was collected once more, a day earlier, as if collecting had gone on; without a loss."""
+    start = midnight(copy)
+    copy.change("SELECT make_partition('trades', %s - interval '1 day')", start)
+    copy.change("SELECT make_partition('candles_seconds', %s - interval '1 day')", start)
+    copy.change("SELECT make_partition('candles_minutes', %s - interval '1 day')", start)
+    copy.change(
+        "INSERT INTO trades SELECT time - interval '1 day', received, sequence - 1000000, first_sequence - 1000000,"
+        " instrument_id, epoch, fills, repaired, side, price, size, contracts, id, conditions FROM trades"
+        " WHERE time < %s + interval '1 day'",
+        start,
+    )
+    copy.change("UPDATE coverage SET time = time - interval '1 day' WHERE state = 'covered'")
+    return start
+
+
+def test_days_that_were_dropped_are_said_and_no_finding(copy: Copy) -> None:
+    """Neither the numbers between the days nor the candles of the dropped one."""
+    start = yesterday(copy)
+    before = copy.instance.run("audit", "--json", "--no-klines", "--from", "yesterday")
+    assert before.exit_code == 1, "the numbers between the days are missing, and the candles of yesterday"
+    assert copy.change("SELECT drop_partition('trade', %s - interval '1 day')", start) == [(None,)]
+    # A late trade makes the day again, half empty.
+    copy.change("SELECT make_partition('trades', %s - interval '1 day')", start)
+    copy.change(
+        "INSERT INTO trades SELECT time - interval '1 day', received, sequence - 2000000, NULL, instrument_id, epoch,"
+        " 1, repaired, side, price, size, contracts, id, conditions FROM trades ORDER BY time LIMIT 1"
+    )
+    result = copy.instance.run("audit", "--json", "--no-klines", "--from", "yesterday")
+    found = json.loads(result.stdout)
+    assert (found["missing"], found["candles_wrong"], found["good"]) == (0, 0, True), found
+    assert result.exit_code == 0
+    for one in found["symbols"]:
+        first, *others = one["days"]
+        assert [first["kept"], *(day["kept"] for day in others)] == [False, *[True] * len(others)]
+        (gone,) = one["not_kept"]
+        assert (gone["kind"], gone["to"]) == ("trade", start.strftime("%Y-%m-%dT00:00:00.000000Z"))
+    shown = " ".join(copy.instance.run("audit", "--no-klines", "--from", "yesterday").stdout.split())
+    assert "not kept trade: " in shown
+
+
+def test_where_no_day_is_kept_nothing_is_proven(copy: Copy) -> None:
+    days = copy.change("SELECT from_time FROM partitions WHERE kind = 'trade'")
+    copy.change("UPDATE trade_gaps SET received = received - interval '2 hours'")
+    for (day,) in days:
+        assert copy.change("SELECT drop_partition('trade', %s)", day) == [(None,)]
+    code, found = copy.found("--no-klines")
+    assert (code, found["good"], found["missing"], found["candles_wrong"]) == (1, False, 0, 0)
+    assert "proven nothing: no day of this is kept" in " ".join(copy.run("--no-klines").stdout.split())
+
+
+def test_candles_that_were_dropped_are_not_missed_and_bars_are_compared_all_the_same(copy: Copy) -> None:
+    copy.change("UPDATE trade_gaps SET received = received - interval '2 hours'")
+    for (day,) in copy.change("SELECT from_time FROM partitions WHERE kind = 'candle_seconds'"):
+        assert copy.change("SELECT drop_partition('candle_seconds', %s)", day) == [(None,)]
+    code, found = copy.found("--require-klines")
+    assert code == 0
+    for one in found["symbols"]:
+        assert not {"1s", "30s"} & set(one["candles"])
+        assert one["candles"]["1m"] >= MINUTES - 1
+        assert one["bars_rest"]["compared"] >= MINUTES - 2
+        assert {gone["kind"] for gone in one["not_kept"]} == {"candle_seconds"}
+
+
+def test_what_is_being_audited_is_not_dropped_meanwhile(copy: Copy) -> None:
+    """An older snapshot would see neither the trades nor that they were dropped."""
+    copy.change("UPDATE trade_gaps SET received = received - interval '2 hours'")
+    start = midnight(copy)
+    with database(copy.instance.settings) as opened, opened.snapshot():
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            copy.change("SELECT drop_partition('trade', %s)", start)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            copy.change("SELECT drop_partition('candle_seconds', %s)", start)
+    assert copy.change("SELECT drop_partition('trade', %s)", start) == [(None,)]

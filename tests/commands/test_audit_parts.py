@@ -10,6 +10,7 @@ import pytest
 from pipeline.commands._audit import numbers
 from pipeline.commands._audit.bars import Bar, differences
 from pipeline.commands._audit.frames import made
+from pipeline.commands._audit.kept import Dropped, candle_kind
 from pipeline.commands._audit.ledger import Entry
 from pipeline.commands._audit.numbers import Run
 from pipeline.commands._audit.pages import Listing, load
@@ -233,3 +234,43 @@ def test_a_quiet_candle_is_wrong_where_the_exchange_saw_trades() -> None:
     quiet = candle(quality="quiet", volume=Decimal(0))
     assert differences(quiet, bar(volume=0, open=1, trades_count=0), inverse=False) == {}
     assert set(differences(quiet, bar(volume=1, trades_count=2), inverse=False)) == {"volume", "trades_count"}
+
+
+def test_what_only_was_dropped_is_no_hole() -> None:
+    """The ledger's open numbers are named all the same."""
+    gone = Dropped({"trade": (Period(MIDNIGHT, MIDNIGHT + DAY),)})
+    early, late = MIDNIGHT - timedelta(hours=1), MIDNIGHT + DAY + timedelta(hours=1)
+    runs = [Run(0, 1, 10, 10, early, early), Run(0, 21, 30, 10, late, late), Run(0, 33, 40, 8, late, late)]
+    found = [(hole.first, hole.last, hole.state) for hole in numbers.missing(runs, [entry(12, 13)], None, gone)]
+    assert found == [(12, 13, "open"), (31, 32, "unexplained")]
+    # NOW, the entry's time, lies within the dropped day.
+    assert numbers.missing(runs[:2], [entry(12, 13, "unrecoverable")], None, gone) == []
+    assert [hole.count for hole in numbers.missing(runs[:2], [], None)] == [10]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "between", "covered"),
+    [
+        (timedelta(0), timedelta(hours=23), True, True),
+        (timedelta(hours=-2), timedelta(hours=1), True, False),
+        (timedelta(hours=-2), timedelta(hours=-1), False, False),
+        (DAY + timedelta(milliseconds=500), DAY + timedelta(hours=1), True, False),
+        (DAY + timedelta(seconds=2), DAY + timedelta(hours=1), False, False),
+    ],
+)
+def test_dropped_time_lies_between_trades_or_round_them(
+    first: timedelta, last: timedelta, between: bool, covered: bool
+) -> None:
+    gone = Dropped({"trade": (Period(MIDNIGHT, MIDNIGHT + DAY),), "candle": (Period(MIDNIGHT - DAY, MIDNIGHT + DAY),)})
+    assert gone.between(MIDNIGHT + first, MIDNIGHT + last) is between
+    assert gone.covers(MIDNIGHT + first, MIDNIGHT + last) is covered
+
+
+def test_of_a_range_the_dropped_parts_are_told() -> None:
+    gone = Dropped({"trade": (Period(MIDNIGHT, MIDNIGHT + DAY),), "candle": (Period(MIDNIGHT - DAY, MIDNIGHT),)})
+    range_of = Period(MIDNIGHT - DAY / 2, MIDNIGHT + DAY / 2)
+    assert list(gone.parts(range_of)) == [
+        ("trade", Period(MIDNIGHT, range_of.end)),
+        ("candle", Period(range_of.start, MIDNIGHT)),
+    ]
+    assert (candle_kind("30s"), candle_kind("1m")) == ("candle_seconds", "candle")

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import settings as settings_module
 from pipeline.collected import BOOK_GRACE, CLOCK_SKEW, WANT_GRACE
-from pipeline.facts import DeadLetters, Postgres, Process, Redis, Snapshot
+from pipeline.facts import DeadLetters, Postgres, Process, Redis, Size, Snapshot
 from pipeline.findings import DISK_FREE
 from pipeline.health import Verdict, judge
 from pipeline.liveness import HEARTBEAT_LATE, START_GRACE
@@ -65,6 +65,12 @@ def redis(**changes: Any) -> Snapshot:
     return snapshot(redis=msgspec.structs.replace(snapshot().redis, **changes))
 
 
+def growing(rate: float | None) -> Postgres:
+    """Bytes a day."""
+    return Postgres(bytes=1, sizes={"database": Size(bytes=1, growth=rate)})
+
+
+GIB = 1024**3
 KINDS = {"orderbook": "books", "quote": "bbo-tbt", "ticker": "tickers", "kline": "candle1m"}
 ALL_KINDS = given(
     exchanges={
@@ -203,6 +209,7 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
         "store-0",
     ),
     "disk": lambda: (snapshot(disk_free=DISK_FREE - 1), "disk", None),
+    "disk_forecast": lambda: (snapshot(data_free=69 * GIB, postgres=growing(10 * GIB)), "disk", None),
     "unexpected": lambda: (snapshot(process("ingest-kraken", expected=False)), "ingest-kraken", "ingest-kraken"),
 }
 
@@ -233,6 +240,9 @@ NEARLY: dict[str, Callable[[], Snapshot]] = {
     "memory at the mark": lambda: redis(used_memory=60),
     "no place to look": lambda: redis(persistent=None, policy=None),
     "just enough disk": lambda: snapshot(disk_free=DISK_FREE),
+    "disk enough for a week": lambda: snapshot(data_free=70 * GIB, postgres=growing(10 * GIB)),
+    "growth that is not known": lambda: snapshot(data_free=1, postgres=growing(None)),
+    "a database elsewhere": lambda: snapshot(data_free=None, postgres=growing(10 * GIB)),
     "a server of the wrong sort of silence": lambda: snapshot(process("redis", report=None)),
     "a stopped process nobody asked for": lambda: snapshot(
         process("ingest-kraken", expected=False, state="STOPPED", report=None)

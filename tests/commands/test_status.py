@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis as redis_client
 
+from pipeline.probes import postgres as probe
 from pipeline.streams import Keys, index_key, progress_key
 from pipeline.supervisor import Supervisor
 from store.prepare import prepare
@@ -35,7 +36,18 @@ from tests.servers import PostgresServer, RedisServer, wait_until
 
 KEYS = Keys("md", "okx")
 DOCS = Path(__file__).parents[2] / "docs" / "status.md"
-MAPS = {"newest", "time_since_newest", "counters", "rates", "reasons", "patterns", "budgets"}
+MAPS = {
+    "newest",
+    "time_since_newest",
+    "counters",
+    "rates",
+    "reasons",
+    "patterns",
+    "budgets",
+    "kept_since",
+    "days",
+    "held",
+}
 """Objects whose keys are not fields: tables, counters, reasons of dead letters, patterns, allowances."""
 
 
@@ -223,6 +235,51 @@ def test_facts_of_postgres(well: Instance, database_url: str) -> None:
     assert codes(whole) == {"open_gaps"}
     rows = {row["symbol"]: row["open_gaps"] for row in whole["exchanges"]["okx"]["subscriptions"]}
     assert rows == {"BTC-USDT": 1, "ETH-USDT": 0}
+
+
+def test_growth_is_measured_over_a_day_or_not_said(well: Instance, database_url: str) -> None:
+    import psycopg
+
+    prepare(database_url)
+    assert document(well)["postgres"]["growth_bytes_per_day"] is None
+    assert "growth not measured yet" in well.run("status").stdout
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        # 5000 bytes were there a day and a half ago; 2000 of them were dropped since, and 10000 came.
+        connection.execute(
+            "INSERT INTO sizes (kind, at, bytes, dropped, since) VALUES"
+            " ('trade', now() - interval '36 hours', 5000, 100, now() - interval '5 days'),"
+            " ('trade', now() - interval '12 hours', 8000, 100, now() - interval '5 days'),"
+            " ('trade', now(), 13000, 2100, now() - interval '5 days'),"
+            " ('database', now() - interval '23 hours', 1, 0, NULL), ('database', now(), 20000, 2100, NULL)"
+        )
+        connection.execute(
+            "INSERT INTO dropped VALUES ('trade', '2026-01-01Z', '2026-01-02Z', 2000, now()),"
+            " ('trade', '2026-01-03Z', '2026-01-04Z', 100, now())"
+        )
+        facts = probe.read(well.settings)
+        assert facts.sizes["trade"].growth == pytest.approx(10_000 / 1.5)
+        assert facts.sizes["database"].growth is None, "less than a day"
+        connection.execute("UPDATE sizes SET at = at - interval '2 hours' WHERE bytes = 1")
+        told = document(well)["postgres"]
+        assert told["growth_bytes_per_day"] == pytest.approx(22_099 * 24 / 25, abs=1)
+        assert (told["kept_since"], told["dropped_bytes"]) == ({"trade": "2026-01-04T00:00:00.000000Z"}, 2100)
+        # A store that has not measured for a day says nothing of today.
+        connection.execute("UPDATE sizes SET at = at - interval '27 hours'")
+        assert document(well)["postgres"]["growth_bytes_per_day"] is None
+
+
+def test_what_is_not_kept_for_ever_is_shown(well: Instance, database_url: str) -> None:
+    prepare(database_url)
+    well.write(retention={"days": {"trade": 90, "candle_seconds": 7}})
+    held = {"trades_20260101": "an open gap, or one closed within the last hour"}
+    row = {"dropped": 3, "last_dropped": 1_700_000_000 * SECOND, "held": held, "trouble": None}
+    well.report_all()
+    well.report("store-0", details={"retention": row})
+    told = document(well)["retention"]
+    assert told["days"] == {"trade": 90, "candle_seconds": 7}
+    assert (told["dropped"], told["last_dropped"], told["held"]) == (3, "2023-11-14T22:13:20.000000Z", held)
+    page = " ".join(well.run("status").stdout.split())
+    assert "kept trade 90 days; candle_seconds 7 days; too old, but stays: trades_20260101 (an open gap" in page
 
 
 async def test_the_newest_rows_of_the_new_kinds(well: Instance, database_url: str) -> None:

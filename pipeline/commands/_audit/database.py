@@ -21,6 +21,10 @@ Row = dict[str, Any]
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'; SET cursor_tuple_fraction = 1; SET jit = off"
 """Every row of a cursor is read, and no answer is worth compiling for."""
 
+_HOLD: LiteralString = """
+    LOCK TABLE ONLY trades, ONLY candles_seconds, ONLY candles_minutes, ONLY klines_seconds, ONLY klines_minutes
+    IN ACCESS SHARE MODE"""
+
 
 class Database:
     """One connection. Every method raises psycopg.Error."""
@@ -33,6 +37,8 @@ class Database:
         """What is asked within is told of one moment, although store goes on writing."""
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            # What retention drops vanishes from older snapshots too: it has to wait.
+            self._connection.execute(_HOLD)
             yield
 
     def one(self, statement: sql.Composed) -> Row | None:

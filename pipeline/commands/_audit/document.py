@@ -48,8 +48,10 @@ def _symbol(one: Result) -> dict[str, Any]:
         "digest": one.digest,
         "epochs": _epochs(one),
         "days": [
-            {"day": d.name, "trades": d.trades, "first": d.first, "last": d.last, "digest": d.digest} for d in one.days
+            {"day": d.name, "trades": d.trades, "first": d.first, "last": d.last, "digest": d.digest, "kept": d.kept}
+            for d in one.days
         ],
+        "not_kept": [{"kind": kind, "from": _iso(gone.start), "to": _iso(gone.end)} for kind, gone in one.not_kept],
         "missing": {state: one.missing(state) for state in ("open", "unrecoverable", "unexplained")},
         "holes": [_hole(hole) for hole in one.holes],
         "holes_cut": one.cut,

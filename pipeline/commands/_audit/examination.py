@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from pipeline.commands._audit import frames, ledger, numbers, statements, windows
+from pipeline.commands._audit import frames, kept, ledger, numbers, statements, windows
 from pipeline.commands._audit.asking import Unasked, Venues
 from pipeline.commands._audit.bars import Bar, bar_of, differences
 from pipeline.commands._audit.database import Database, Row
@@ -52,6 +52,7 @@ class Examination:
         self._asked = asked
         self._say = step
         self._result = Result(row["exchange"], row["symbol"], row["instrument"])
+        self._dropped = kept.Dropped()
 
     def run(self) -> Result:
         """Everything. Raises psycopg.Error."""
@@ -62,6 +63,7 @@ class Examination:
         found: list[Run] = []
         for place, day in enumerate(self._period.days()):
             with self._database.snapshot():
+                self._dropped = self._look_for_dropped()
                 found += self._numbers(day, place)
                 for timeframe in TIMEFRAMES:
                     self._candles(day, timeframe, collection, entries)
@@ -71,14 +73,19 @@ class Examination:
                 self._bars(self._asked.venues, day, wanted)
             self._say(DONE)
         with self._database.snapshot():
+            self._dropped = self._look_for_dropped()
             around = [
                 _run(row, row["side"], -1) for row in self._database.all(statements.around(self._id, self._period))
             ]
         self._judge_numbers([*found, *around], entries, collection.begun)
+        result.not_kept = list(self._dropped.parts(self._period))
         return result
 
     def _step(self, what: str, day: Period) -> None:
         self._say(f"{self._result.exchange} {self._result.symbol} {day.name} {what}")
+
+    def _look_for_dropped(self) -> kept.Dropped:
+        return kept.dropped(self._database.all(statements.dropped()))
 
     def _collection(self) -> Collection:
         row = self._database.one(statements.collection(self._id)) or {}
@@ -94,7 +101,10 @@ class Examination:
         self._step("numbers", day)
         result, row = self._result, self._database.one(statements.digest(self._id, day))
         assert row is not None
-        result.days.append(Day(day.name, row["trades"], row["first"], row["last"], row["digest"]))
+        whole = not self._dropped.has(kept.TRADES, day)
+        result.days.append(Day(day.name, row["trades"], row["first"], row["last"], row["digest"], whole))
+        if not whole:
+            return []
         rows = self._database.all(statements.runs(self._id, day))
         result.cut = result.cut or len(rows) > statements.MOST_RUNS
         if doubled := sum(one["doubled"] for one in rows):
@@ -108,12 +118,14 @@ class Examination:
         merged, twice = numbers.merged(found)
         result.twice += twice
         result.doubled += sum(one.last - one.first + 1 for one in twice)
-        result.holes = numbers.missing(merged, entries, begun)
+        result.holes = numbers.missing(merged, entries, begun, self._dropped)
         result.ledger = entries
         result.runs, _ = numbers.merged(run for run in found if run.side == 0)
         result.contradicted = numbers.contradicted(result.runs, entries)
 
     def _candles(self, day: Period, timeframe: str, collection: Collection, entries: list[Entry]) -> None:
+        if any(self._dropped.has(kind, day) for kind in (kept.TRADES, kept.candle_kind(timeframe))):
+            return
         counted = self._database.one(statements.count(self._id, timeframe, day))
         stored = counted["candles"] if counted else 0
         spans = collection.made.get(timeframe, [])

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.commands._audit.kept import Dropped
 from pipeline.commands._audit.ledger import Entry
 
 State = Literal["open", "unrecoverable", "unexplained"]
@@ -74,11 +75,14 @@ def merged(runs: Iterable[Run]) -> tuple[list[Run], list[Twice]]:
     return found, twice
 
 
-def missing(runs: list[Run], ledger: Iterable[Entry], begun: tuple[int, int] | None) -> list[Hole]:
+def missing(
+    runs: list[Run], ledger: Iterable[Entry], begun: tuple[int, int] | None, dropped: Dropped | None = None
+) -> list[Hole]:
     """The holes between merged runs, and what the ledger names below the first of an epoch: where that began only the
     ledger knows. `begun`: epoch and number at which collection began; what lies before was replayed on subscribing, and
-    says nothing of what is between. Holes outside the range are left out."""
-    named = [entry for entry in ledger if entry.remaining]
+    says nothing of what is between. Holes outside the range are left out, and what is not kept any more."""
+    dropped = dropped or Dropped()
+    named = [entry for entry in ledger if entry.remaining and not _forgotten(entry, dropped)]
     holes: list[Hole] = []
     for place, run in enumerate(runs):
         first = place == 0 or runs[place - 1].epoch != run.epoch
@@ -89,7 +93,12 @@ def missing(runs: list[Run], ledger: Iterable[Entry], begun: tuple[int, int] | N
         early = begun is not None and (after.epoch, after.first) <= begun
         if before.epoch == after.epoch and not outside and not early:
             holes += _explained(before, after, named)
-    return holes
+    return [hole for hole in holes if hole.state != "unexplained" or not dropped.between(hole.from_time, hole.to_time)]
+
+
+def _forgotten(entry: Entry, dropped: Dropped) -> bool:
+    """Whether what was lost for good lies among trades that are gone anyway. What is open is wanted still."""
+    return entry.outcome == "unrecoverable" and dropped.covers(entry.from_time, entry.to_time)
 
 
 def _below(run: Run, ledger: list[Entry]) -> Iterator[Hole]:

@@ -110,6 +110,10 @@ def _sums(results: Sequence[Result], period: str) -> Iterator[tuple[str, str]]:
     yield "ledger", ", ".join(f"{number} {name}" for name, number in gaps.items() if number) or "no entries"
     if begun := gaps["epoch"]:
         yield "unknown", f"the last trades before numbers began again ({begun} times): no number tells of them"
+    for kind, gone in dict.fromkeys(part for one in results for part in one.not_kept):
+        yield "not kept", f"{kind}: {gone.name}; dropped, so nothing is said of it"
+    if not any(one.proves for one in results):
+        yield "proven", "nothing: no day of this is kept"
     yield "bars", _bars(results)
 
 

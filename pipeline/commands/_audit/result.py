@@ -7,6 +7,7 @@ import msgspec
 
 from pipeline.commands._audit.ledger import Entry
 from pipeline.commands._audit.numbers import Hole, Run, State, Twice
+from pipeline.commands._audit.period import Period
 from pipeline.commands._audit.statements import MODULUS
 from pipeline.commands._audit.windows import Fault
 
@@ -15,13 +16,15 @@ MOST_KEPT = 1_000
 
 
 class Day(msgspec.Struct, frozen=True):
-    """The trades of a part of the range that lies within one UTC day; null where there are none."""
+    """The trades of a part of the range that lies within one UTC day; null where there are none. `kept`: they were
+    not dropped, so that something is proven."""
 
     name: str
     trades: int
     first: int | None
     last: int | None
     digest: str | None
+    kept: bool = True
 
 
 class BarFault(msgspec.Struct, frozen=True):
@@ -49,6 +52,8 @@ class Result(msgspec.Struct):
     symbol: str
     instrument: str
     days: list[Day] = []
+    not_kept: list[tuple[str, Period]] = []
+    """Kind, and the part of the range of which its rows were dropped."""
     runs: list[Run] = []
     holes: list[Hole] = []
     twice: list[Twice] = []
@@ -73,6 +78,11 @@ class Result(msgspec.Struct):
     def present(self) -> int:
         """Different numbers in the range."""
         return sum(run.last - run.first + 1 for run in self.runs)
+
+    @property
+    def proves(self) -> bool:
+        """Whether of any day of the range trades are kept."""
+        return any(day.kept for day in self.days)
 
     def missing(self, state: State | None = None) -> int:
         """Numbers that are not stored: all of them, or those of a state."""

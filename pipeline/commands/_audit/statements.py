@@ -108,12 +108,18 @@ _FRAMES: LiteralString = """
     SELECT time, timeframes FROM coverage
     WHERE instrument_id = {instrument} AND state = 'covered' ORDER BY entry_ms, entry_seq"""
 
+_DROPPED: LiteralString = """
+    SELECT k.kind, lower(r.span) AS from_time, upper(r.span) AS to_time
+    FROM unnest(ARRAY['trade', 'candle', 'candle_seconds']) AS k (kind)
+    CROSS JOIN LATERAL unnest(dropped_times(k.kind)) AS r (span)
+    ORDER BY k.kind, from_time"""
+
 _COUNT: LiteralString = """
     SELECT count(*) AS candles FROM candles
     WHERE instrument_id = {instrument} AND timeframe = {timeframe} AND open_time >= {start} AND open_time < {end}"""
 
 _WINDOWS: LiteralString = """
-    SELECT w.*, p.price AS before
+    SELECT w.*, p.price AS before, coalesce(p.forgotten, false) AS forgotten
     FROM (
         SELECT coalesce(c.open_time, t.open_time) AS open_time, c.open_time IS NOT NULL AS stored,
                t.open_time IS NOT NULL AS made, c.close_time AS close_time, {both},
@@ -127,8 +133,12 @@ _WINDOWS: LiteralString = """
            OR (c.quality = 'partial') <> (c.missing > 0)
     ) AS w
     LEFT JOIN LATERAL (
-        SELECT price FROM trades WHERE instrument_id = {instrument} AND time < w.open_time
-        ORDER BY time DESC, sequence DESC, epoch DESC LIMIT 1
+        SELECT CASE WHEN NOT q.forgotten THEN q.price END AS price, q.forgotten
+        FROM (
+            SELECT price, dropped_times('trade') && tstzrange(time, w.open_time) AS forgotten
+            FROM trades WHERE instrument_id = {instrument} AND time < w.open_time
+            ORDER BY time DESC, sequence DESC, epoch DESC LIMIT 1
+        ) AS q
     ) AS p ON NOT w.made
     ORDER BY w.open_time"""
 
@@ -187,6 +197,11 @@ def collection(instrument: int) -> Statement:
 def frames(instrument: int) -> Statement:
     """From when on which time frames were made."""
     return _filled(_FRAMES, instrument=instrument)
+
+
+def dropped() -> Statement:
+    """The times of which trades or candles are no longer kept."""
+    return _filled(_DROPPED)
 
 
 def count(instrument: int, timeframe: str, period: Period) -> Statement:

@@ -95,7 +95,7 @@ def _alone(row: Mapping[str, Any], timeframe: str) -> Fault | None:
         what = f"tells of {row['trades_count']} trades, none of which is stored"
         return Fault("wrong_candle", timeframe, row["open_time"], what, fields)
     wrong = {name: (row[name], row["before"]) for name in PRICES if row[name] != row["before"]}
-    # Without a trade before it, nobody can tell.
+    # Without a trade before it (there was none, or it was dropped), nobody can tell.
     if wrong and row["before"] is not None:
         what = f"without trades, and not at the close before, {_text(row['before'])}"
         return Fault("wrong_candle", timeframe, row["open_time"], what, wrong)
@@ -110,7 +110,7 @@ def _quality(row: Mapping[str, Any], timeframe: str, end: datetime, known: Terms
     if (quality == "quiet") != (row["trades_count"] == 0 and quality != "partial"):
         fields = {"quality": (quality, expected)}
         return Fault("wrong_quality", timeframe, start, f"{quality} with {row['trades_count']} trades", fields)
-    if (quality == "partial") == (expected == "partial") or _doubtful(start, end, known):
+    if (quality == "partial") == (expected == "partial") or row["forgotten"] or _doubtful(start, end, known):
         return None
     what = "may lack trades" if expected == "partial" else "lacks no trade"
     return Fault("wrong_quality", timeframe, start, f"{quality}, but {what}", {"quality": (quality, expected)})
