@@ -5,6 +5,7 @@ Only structs. Every time is ns UTC of the host. A fact that could not be had is 
 
 import msgspec
 
+from pipeline.losses import Lost
 from pipeline.reports import Report
 
 
@@ -28,11 +29,17 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """A reader of a stream: `lag` entries behind (None where the server cannot tell), next after id `cursor`."""
+    """A reader of a stream: `lag` entries behind (None where the server cannot tell), next after id `cursor`.
+    `outside`: not one of ours. Then `pending` entries were given to it and not acknowledged, it keeps about `held`
+    bytes from being trimmed, and has `lost` what was trimmed all the same."""
 
     name: str
     lag: int | None
     cursor: str
+    outside: bool = False
+    pending: int = 0
+    held: int | None = None
+    lost: Lost | None = None
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):

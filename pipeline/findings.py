@@ -7,6 +7,7 @@ from pipeline.facts import Process, Snapshot
 from pipeline.forecast import days_until_full, growth
 from pipeline.liveness import START_GRACE, beats
 from pipeline.memory import INGEST_STOPS
+from pipeline.readers import of_readers
 from pipeline.rules import RULES, Reason
 from pipeline.settings import Settings
 from pipeline.subscriptions import Subscription, subscriptions
@@ -156,4 +157,4 @@ def _server(name: str, code: str, text: str) -> Reason:
     return Reason(code=code, subject=name, text=text, process=name)
 
 
-_CHECKS: tuple[Check, ...] = (_whole, _processes, of_exchanges, _redis, _postgres, _disk)
+_CHECKS: tuple[Check, ...] = (_whole, _processes, of_exchanges, of_readers, _redis, _postgres, _disk)

@@ -1,4 +1,4 @@
-"""What consumer groups outside the product lost by trimming: the record in `md:lost`, and its arithmetic. Pure."""
+"""What consumer groups outside the product hold and lost: the record in `md:lost`, and the arithmetic. Pure."""
 
 import msgspec
 
@@ -25,6 +25,24 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
     def told(self, now: int) -> bool:
         """Whether it is still a finding."""
         return now - self.time < TOLD_FOR
+
+
+def held_bytes(size: int | None, first: StreamId, newest: StreamId, read: StreamId, oldest: StreamId) -> int | None:
+    """About how many of a stream's `size` bytes a group keeps that needs it from `oldest` on, while all others have
+    `read` it: by the time that its entries span, which is all that ids tell."""
+    span = newest[0] - first[0]
+    if size is None or span <= 0:
+        return None if size is None else 0
+    kept = min(read[0], newest[0]) - max(oldest[0], first[0])
+    return size * max(0, kept) // span
+
+
+def lost_of(text: bytes) -> Lost | None:
+    """The record as saved; None for what is not ours."""
+    try:
+        return msgspec.json.decode(text, type=Lost)
+    except msgspec.DecodeError:
+        return None
 
 
 def lost_field(stream: str, group: str) -> str:

@@ -1,6 +1,6 @@
 """Consumer groups of readers outside the product: what they still need of a stream, and what they cannot have any more.
 
-Any group that is not of a named reader of the stream counts. On the raw stream none does: it is internal.
+Any group that is not of a named reader of the stream counts. On the raw stream none is waited for: it is internal.
 """
 
 from collections.abc import Iterable, Mapping

@@ -52,6 +52,8 @@ RULES: dict[str, Rule] = {
     "dead_letters": Rule("degraded", "degraded", "frames in the last hour that could not be decoded"),
     "redis_away": Rule("unhealthy", "unhealthy", "Redis does not answer"),
     "redis_memory": Rule("degraded", "degraded", "Redis uses over 60 % of its budget"),
+    "reader_lost": Rule("degraded", "degraded", "within a day a consumer group of others lost what it had not read"),
+    "reader_behind": Rule("notice", "notice", "a consumer group of others holds over 10 % of Redis' memory"),
     "redis_evicts": Rule("degraded", "degraded", "Redis may evict entries (maxmemory-policy is not noeviction)"),
     "redis_version": Rule("degraded", "degraded", "Redis is older than 7.0"),
     "redis_volatile": Rule("notice", "notice", "Redis writes nothing to disk: its crash loses what is not yet stored"),

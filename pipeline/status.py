@@ -11,6 +11,7 @@ from pipeline.facts import Process, Snapshot
 from pipeline.forecast import days_until_full, growth
 from pipeline.health import ProcessVerdict, Verdict, of_exchange
 from pipeline.liveness import beats
+from pipeline.readers import reader_rows
 from pipeline.reports import Report
 from pipeline.rows import Document, budget_row, demand_row, subscription_row
 from pipeline.rules import Reason
@@ -59,6 +60,7 @@ def document(snapshot: Snapshot, verdict: Verdict, settings: Settings, version: 
         "processes": processes,
         "exchanges": {name: exchange(name, snapshot, verdict, settings) for name in settings.enabled_exchanges()},
         **_servers(snapshot, settings.file.retention.days.given()),
+        "readers": reader_rows(snapshot),
     }
 
 

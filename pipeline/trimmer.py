@@ -16,7 +16,7 @@ import redis.exceptions
 
 from pipeline.errors import ServerAway
 from pipeline.heartbeat import Heartbeat
-from pipeline.losses import Lost, joined, lost_field, undelivered
+from pipeline.losses import Lost, joined, lost_field, lost_of, undelivered
 from pipeline.memory import ALL, Left, left_to_outsiders, memory_share
 from pipeline.outsiders import INTERNAL, Outsider, let_go, outsiders, with_pending
 from pipeline.pause import pause
@@ -146,7 +146,7 @@ class Trimmer:
             if read == (0, 0):
                 continue
             read = min([read, *again]) if kind == "raw" else read
-            outside = [] if kind in INTERNAL else outsiders(stream, groups, READERS[kind])
+            outside = outsiders(stream, groups, READERS[kind])
             found.append(Seen(kind, stream, check(length), read, stream_id(floor or b"0-0"), outside))
         pending = iter(await with_pending(wire, [group for seen in found for group in seen.groups]))
         return [seen._replace(groups=[next(pending) for _ in seen.groups]) for seen in found]
@@ -166,7 +166,7 @@ class Trimmer:
             promised = min(promised, left.promised)
         if left.promised != 0:
             minimum = min(minimum, (now - promised, 0))
-        if left.grouped != 0:
+        if left.grouped != 0 and seen.kind not in INTERNAL:
             oldest = (0, 0) if left.grouped is None else (now - left.grouped, 0)
             minimum = min([minimum, *(max(group.oldest, oldest) for group in seen.groups)])
         return minimum
@@ -183,7 +183,7 @@ class Trimmer:
         if stream_id(floor) > seen.noted:
             note.append(("HSET", self._keys.floor, seen.stream, floor))
         trim: Command = ("XTRIM", seen.stream, "MINID", "~", _text(minimum), "LIMIT", most)
-        if all(group.oldest >= minimum for group in seen.groups):
+        if seen.kind in INTERNAL or all(group.oldest >= minimum for group in seen.groups):
             return int(check((await wire.call(*note, trim))[-1]))
         before = (("XINFO", "STREAM", seen.stream), ("XINFO", "GROUPS", seen.stream))
         stream, groups, *_, cut = await wire.call(*before, *note, trim)
@@ -205,8 +205,9 @@ class Trimmer:
                 continue
             first = stream_id(entries[0][0])
             for group in behind:
-                if group.oldest < first:
-                    self._lost(group, await let_go(wire, group, first), now, _text(first))
+                gone = await let_go(wire, group, first) if group.oldest < first else 0
+                if seen.kind not in INTERNAL:
+                    self._lost(group, gone, now, _text(first))
 
     def _lost(self, group: Outsider, entries: int | None, now: int, to: str) -> None:
         if entries == 0:
@@ -227,7 +228,7 @@ class Trimmer:
     async def _save(self, wire: Wire, found: list[Seen]) -> None:
         """Notes what was lost, and takes away the notes of groups that are no more."""
         flat: list[bytes] = check((await wire.call(("HGETALL", self._keys.lost)))[0])
-        saved = {field.decode(): _lost_of(text) for field, text in zip(flat[::2], flat[1::2], strict=True)}
+        saved = {field.decode(): lost_of(text) for field, text in zip(flat[::2], flat[1::2], strict=True)}
         there = {lost_field(group.stream, group.name) for seen in found for group in seen.groups}
         looked_at = {seen.stream for seen in found}
         for field, old in saved.items():
@@ -243,13 +244,6 @@ class Trimmer:
 
 def _told(lost: Lost) -> tuple[str, int, str]:
     return lost.stream, lost.entries, lost.group
-
-
-def _lost_of(text: bytes) -> Lost | None:
-    try:
-        return msgspec.json.decode(text, type=Lost)
-    except msgspec.DecodeError:
-        return None  # Not written by us.
 
 
 def _read_by_all(groups: list[dict[bytes, Reply]], readers: tuple[str, ...]) -> StreamId:

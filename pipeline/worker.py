@@ -128,18 +128,18 @@ class PartitionLoop:
     async def wait_for_room(self, stop: asyncio.Event) -> None:
         """Returns once Redis has room for what the next step writes, or `stop` is set. Keeps the lease, and all that is
         in memory."""
-        now = asyncio.get_running_loop().time
+        now, waited = asyncio.get_running_loop().time, False
         if now() - self._weighed < WEIGH:
             return
         while not stop.is_set() and await self._pressure.too_high(self._wire):
-            if self._heartbeat.waiting_for != "memory":
+            if not waited:
                 log.warning("%s: Redis is full of what nobody has read yet: waiting", self._keys.partition)
-            self._heartbeat.waiting_for = "memory"
+            waited, self._heartbeat.waiting_for = True, "memory"
             *_, lease = await self._wire.call(*self._lease())
             self._hold(check(lease))
             await pause(WEIGH, stop)
         self._weighed = now()
-        if self._heartbeat.waiting_for == "memory":
+        if waited:
             self._heartbeat.waiting_for = None
 
     async def step(self) -> None:

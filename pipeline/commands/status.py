@@ -16,6 +16,7 @@ from pipeline.status import document, of_name
 
 EXIT_CODES = {"healthy": GOOD, "notice": GOOD, "degraded": FINDING, "unhealthy": UNHEALTHY, "stopped": UNHEALTHY}
 COLOURS = {"healthy": "green", "running": "green", "degraded": "yellow", "starting": "yellow"}
+MOST_READERS = 10
 
 
 @click.command()
@@ -115,10 +116,23 @@ def _servers(whole: Document) -> Lines:
     rows = f"{text.size(postgres['bytes'])}, {grows}; newest row: {newest or 'none'}"
     lines = text.paragraph("redis", redis["error"] or memory)
     lines += text.paragraph("postgres", postgres["error"] or rows)
+    for row in whole["readers"][:MOST_READERS]:
+        lines += text.paragraph("reader", _reader(row))
     lines += text.paragraph("disk", _disk(whole["disk"], rate))
     if kept := _kept(whole["retention"], postgres["kept_since"]):
         lines += text.paragraph("kept", kept)
     return lines + text.paragraph("dead", _dead(dead, redis["error"]))
+
+
+def _reader(row: Document) -> str:
+    """A group of others on one stream."""
+    parts = [f"{row['name']} of {row['stream']}: lag {text.number(row['lag'])}"]
+    if row["pending"]:
+        parts.append(f"{text.number(row['pending'])} pending")
+    parts.append(f"holds about {text.size(row['held_bytes'])}")
+    if row["lost"]:
+        parts.append(f"lost {'' if row['lost']['exact'] else 'over '}{row['lost']['entries']} entries")
+    return ", ".join(parts)
 
 
 def _disk(disk: Document, rate: int | None) -> str:

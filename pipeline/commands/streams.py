@@ -9,9 +9,10 @@ import redis.exceptions
 
 from pipeline import settings, text
 from pipeline.errors import ServerAway
-from pipeline.facts import Stream
+from pipeline.facts import Group, Stream
 from pipeline.probes.redis import connect
 from pipeline.probes.redis import streams as list_streams
+from pipeline.readers import group_row
 
 
 @click.command()
@@ -47,7 +48,12 @@ def streams(ctx: click.Context, as_json: bool) -> None:
 
 
 def _readers(stream: Stream) -> str:
-    return " ".join(f"{group.name} {'?' if group.lag is None else text.number(group.lag)}" for group in stream.groups)
+    return " ".join(_reader(group) for group in stream.groups)
+
+
+def _reader(group: Group) -> str:
+    lag = "?" if group.lag is None else text.number(group.lag)
+    return f"{group.name} {lag}{f' (LOST {text.number(group.lost.entries)})' if group.lost else ''}"
 
 
 def _document(stream: Stream, now: int) -> dict[str, Any]:
@@ -60,5 +66,5 @@ def _document(stream: Stream, now: int) -> dict[str, Any]:
         "newest": text.iso(stream.newest),
         "time_since_newest": text.seconds(stream.newest, now),
         "bytes": stream.bytes,
-        "groups": [{"name": group.name, "lag": group.lag, "cursor": group.cursor} for group in stream.groups],
+        "groups": [group_row(group) for group in stream.groups],
     }

@@ -11,8 +11,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pipeline.facts import DeadLetters, Group, Redis, Stream
+from pipeline.losses import held_bytes, lost_field, lost_of
+from pipeline.outsiders import INTERNAL
 from pipeline.reports import Report
 from pipeline.settings import Settings, redacted
+from pipeline.steps import stream_id
 from pipeline.streams import READERS, Keys, index_key, progress_key
 
 TIMEOUT = 0.5
@@ -73,10 +76,46 @@ def streams(client: Client, settings: Settings) -> tuple[Stream, ...]:
         ),
     )
     rows = (replies[start : start + 4] for start in range(0, len(replies), 4))
-    return tuple(
+    found = [
         _stream(key, origin, reply)
         for (key, origin), reply in zip(origins.items(), rows, strict=True)
         if isinstance(reply[0], int) and not isinstance(reply[3], Exception)
+    ]
+    return tuple(_with_outsiders(client, settings, stream) for stream in found)
+
+
+def _with_outsiders(client: Client, settings: Settings, stream: Stream) -> Stream:
+    """The stream with what groups of others hold and lost. Asks again only where there are any."""
+    names = [group.name for group in stream.groups if group.outside]
+    if not names:
+        return stream
+    fields = [lost_field(stream.key, name) for name in names]
+    ends, losses, *pending = _batch(
+        client,
+        (
+            ("XINFO STREAM", stream.key),
+            ("HMGET", Keys(settings.namespace, stream.partition).lost, *fields),
+            *(("XPENDING", stream.key, name) for name in names),
+        ),
+    )
+    if isinstance(ends, Exception) or isinstance(losses, Exception) or not ends["first-entry"]:
+        return stream
+    known = dict(zip(names, zip(losses, pending, strict=True), strict=True))
+    groups = (_outsider(stream, group, ends, *known.get(group.name, (None, None))) for group in stream.groups)
+    return msgspec.structs.replace(stream, groups=tuple(groups))
+
+
+def _outsider(stream: Stream, group: Group, ends: Any, lost: bytes | None, waiting: Any) -> Group:
+    if not group.outside or isinstance(waiting, Exception):
+        return group
+    oldest = stream_id(waiting["min"] if waiting["pending"] else group.cursor.encode())
+    read = min((stream_id(one.cursor.encode()) for one in stream.groups if not one.outside), default=(0, 0))
+    first, newest = stream_id(ends["first-entry"][0]), stream_id(ends["last-entry"][0])
+    return msgspec.structs.replace(
+        group,
+        pending=waiting["pending"],
+        held=0 if stream.kind in INTERNAL else held_bytes(stream.bytes, first, newest, read, oldest),
+        lost=None if lost is None else lost_of(lost),
     )
 
 
@@ -120,7 +159,12 @@ def _stream(key: str, origin: Origin, reply: Sequence[Any]) -> Stream:
         bytes=size if isinstance(size, int) else None,
         newest=milliseconds(newest[0][0]) * 1_000_000 if newest else None,
         groups=tuple(
-            Group(name=group["name"].decode(), lag=group["lag"], cursor=group["last-delivered-id"].decode())
+            Group(
+                name=group["name"].decode(),
+                lag=group["lag"],
+                cursor=group["last-delivered-id"].decode(),
+                outside=group["name"].decode() not in READERS.get(origin.kind, ()),
+            )
             for group in groups
         ),
     )

@@ -10,10 +10,11 @@ import pytest
 
 from pipeline import settings as settings_module
 from pipeline.collected import BOOK_GRACE, CLOCK_SKEW, WANT_GRACE
-from pipeline.facts import DeadLetters, Postgres, Process, Redis, Size, Snapshot
+from pipeline.facts import DeadLetters, Group, Postgres, Process, Redis, Size, Snapshot, Stream
 from pipeline.findings import DISK_FREE
 from pipeline.health import Verdict, judge
 from pipeline.liveness import HEARTBEAT_LATE, START_GRACE
+from pipeline.losses import TOLD_FOR, Lost
 from pipeline.rules import RULES
 from pipeline.settings import CollectionSettings, RedisSettings, Settings, SettingsFile
 from tests.commands.conftest import CONNECTION, asked, book, details_of, of_kind, report_of, seen, told
@@ -160,6 +161,15 @@ def old_beats() -> tuple[Process, ...]:
 LINK = details_of("ingest-okx", NOW)["connections"][CONNECTION]
 STARTED_LONG_AGO = {"started": NOW - START_GRACE - 1}
 
+LOST = Lost(stream="s", group="bot", entries=3, exact=True, since=NOW - SECOND, time=NOW, after="0-0", to="9-0")
+
+
+def read_by(**outside: Any) -> Stream:
+    """A stream with a group of others, on a Redis of 100 bytes."""
+    group = Group(name="bot", lag=None, cursor="0-0", outside=True, **outside)
+    return Stream(key="md:trade:{okx}", kind="trade", exchange="okx", partition="okx", entries=5, groups=(group,))
+
+
 BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
     "service_stopped": lambda: (snapshot(*old_beats(), supervisor_error="gone"), "service", None),
     "too_many_failed_collectors": lambda: (
@@ -199,6 +209,8 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
     "dead_letters": lambda: (redis(dead=DeadLetters(reasons={"bad size": 3})), "dead letters", None),
     "redis_away": lambda: (snapshot(redis=Redis(error="refused")), "redis", "redis"),
     "redis_memory": lambda: (redis(used_memory=61), "redis", "redis"),
+    "reader_lost": lambda: (redis(streams=(read_by(lost=LOST),)), "group bot", None),
+    "reader_behind": lambda: (redis(streams=(read_by(held=11),)), "group bot", None),
     "redis_evicts": lambda: (redis(policy="allkeys-lru"), "redis", "redis"),
     "redis_version": lambda: (redis(version="6.2.14"), "redis", "redis"),
     "redis_volatile": lambda: (redis(persistent=False), "redis", "redis"),
@@ -237,6 +249,10 @@ NEARLY: dict[str, Callable[[], Snapshot]] = {
     "a book that is being repaired": lambda: invalid(NOW - BOOK_GRACE),
     "a want just in time": lambda: everything(wants=want(NOW - WANT_GRACE)),
     "a small skew": lambda: snapshot(ingest(clock_offset=CLOCK_SKEW)),
+    "what a group lost long ago": lambda: redis(
+        streams=(read_by(lost=msgspec.structs.replace(LOST, time=NOW - TOLD_FOR)),)
+    ),
+    "a group that holds little": lambda: redis(streams=(read_by(held=10),)),
     "memory at the mark": lambda: redis(used_memory=60),
     "no place to look": lambda: redis(persistent=None, policy=None),
     "just enough disk": lambda: snapshot(disk_free=DISK_FREE),

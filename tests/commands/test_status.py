@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis as redis_client
 
+from pipeline.losses import Lost, lost_field
 from pipeline.probes import postgres as probe
 from pipeline.streams import Keys, index_key, progress_key
 from pipeline.supervisor import Supervisor
@@ -508,6 +510,11 @@ def documented() -> set[str]:
 
 def test_every_json_field_is_documented_and_every_documented_field_is_there(well: Instance, client: Any) -> None:
     client.xadd(KEYS.dead, {"reason": "bad size", "data": "{}"})
+    client.xadd(KEYS.trade, {"symbol": "BTC-USDT", "data": "{}"})
+    for group in ("bot", "well"):
+        client.xgroup_create(KEYS.trade, group, id="0")
+    lost = Lost(stream=KEYS.trade, group="bot", entries=3, exact=False, since=1, time=2, after="0-0", to="9-0")
+    client.hset(KEYS.lost, lost_field(KEYS.trade, "bot"), msgspec.json.encode(lost))
     collect_all_kinds(well)
     whole = document(well)
     top = {key: value for key, value in whole.items() if key not in ("processes", "exchanges")}

@@ -11,6 +11,7 @@ import redis as redis_client
 
 from pipeline.records import KINDS, Clock, Coverage, DeadLetter, Instrument, Trade, encode
 from pipeline.streams import Keys, index_key
+from pipeline.timeframes import SECOND
 from tests.commands.conftest import Instance
 from tests.servers import RedisServer
 
@@ -78,10 +79,47 @@ def test_streams_shows_entries_readers_and_lag(instance: Instance, client: Any) 
     assert rows[KEYS.trade]["entries"] == 5
     assert rows[KEYS.trade]["bytes"] > 0
     assert rows[KEYS.trade]["newest"] == "1970-01-01T00:00:01.004000Z"
-    assert rows[KEYS.trade]["groups"] == [{"name": "aggregate", "lag": 2, "cursor": "1002-0"}]
+    (ours,) = rows[KEYS.trade]["groups"]
+    assert ours == {
+        "name": "aggregate",
+        "outside": False,
+        "lag": 2,
+        "cursor": "1002-0",
+        "pending": None,
+        "held_bytes": None,
+        "lost": None,
+    }
     plain = instance.run("streams").stdout
     assert "aggregate 2" in plain
     assert max(map(len, plain.splitlines())) <= 80
+
+
+def test_streams_and_status_show_groups_of_others(instance: Instance, client: Any) -> None:
+    """The bot needs the last three fifths of what ours have read, and lost 12 entries; what it does with raw frames
+    holds nothing."""
+    for number in range(5):
+        add_trade(client, number, id=f"{1000 + number}-0")
+    for group in ("aggregate", "store"):
+        client.xgroup_create(KEYS.trade, group, id="1004-0")
+    client.xgroup_create(KEYS.trade, "bot", id="0")
+    client.xreadgroup("bot", "c", {KEYS.trade: ">"}, count=3)
+    client.xack(KEYS.trade, "bot", "1000-0")
+    client.xadd(KEYS.raw, {"v": "1"})
+    client.xgroup_create(KEYS.raw, "tap", id="0")
+    record = {"stream": KEYS.trade, "group": "bot", "entries": 12, "exact": True, "after": "7-0", "to": "999-0"}
+    now = time.time_ns()
+    client.hset(KEYS.lost, f"{KEYS.trade} bot", json.dumps(record | {"since": now - 60 * SECOND, "time": now}))
+    client.hset(KEYS.lost, f"{KEYS.trade} gone", "not of ours")
+    rows = {row["key"]: row for row in json.loads(instance.run("streams", "--json").stdout)}
+    bot = rows[KEYS.trade]["groups"][1]
+    assert (bot["name"], bot["outside"], bot["lag"], bot["cursor"], bot["pending"]) == ("bot", True, 2, "1002-0", 2)
+    assert bot["held_bytes"] == rows[KEYS.trade]["bytes"] * 3 // 4
+    assert (bot["lost"]["entries"], bot["lost"]["exact"], bot["lost"]["to"]) == (12, True, "999-0")
+    assert rows[KEYS.raw]["groups"][0]["held_bytes"] == 0
+    assert "bot 2 (LOST 12)" in instance.run("streams").stdout
+    document = json.loads(instance.run("status", "--json").stdout)
+    assert [(row["name"], row["stream"]) for row in document["readers"]] == [("tap", KEYS.raw), ("bot", KEYS.trade)]
+    assert document["readers"][1] == {"stream": KEYS.trade} | bot
 
 
 def test_streams_of_an_empty_redis(instance: Instance) -> None:

@@ -135,7 +135,11 @@ async def test_what_is_given_between_the_two_questions_is_kept(redis_server: Red
 async def test_a_group_on_the_raw_stream_holds_nothing(wire: Wire) -> None:
     await group(wire, stream=KEYS.raw)
     await fill(wire, KEYS.raw, *AGES)
+    await read(wire, 750, stream=KEYS.raw)
     assert (await trim(wire, KEYS, NOTHING))[KEYS.raw] == 700
+    pending = check((await wire.call(("XPENDING", KEYS.raw, "bot")))[0])
+    assert pending[0] == 50, "what is gone is not pending any more either"
+    assert await lost(wire) == {}
 
 
 @pytest.mark.parametrize(("share", "gone"), [(0.40, 0), (0.47, 1), (0.52, 2), (0.56, 3), (0.58, 4), (0.595, 4)])
