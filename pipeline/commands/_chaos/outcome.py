@@ -19,7 +19,7 @@ FINDINGS_SHOWN = 30
 FORGETS = "forget"
 """The one fault that makes trades unrecoverable, rightly."""
 AWAY = "away"
-STILL = 10.0
+STILL = 15.0
 """Seconds of a stream without a new entry, with nothing away but Postgres, that are a finding."""
 COLUMNS = ("printed", "stored", "lost", "doubled", "candles", "wrong", "gaps", "open", "missing", "unrec.")
 

@@ -58,11 +58,12 @@ class Consumption(msgspec.Struct):
 class Silence(msgspec.Struct):
     """Of one stream, in s: the longest time without a new entry while Redis answered; of that the longest while
     Postgres was away; and the longest from Redis' first answer to the first new entry (`again`), which is in neither.
-    `newest` has been the newest entry since `since`; `returned`: there was none yet since Redis answers."""
+    `newest` has been the newest entry since `since`; `returned`: there was none yet since Redis answers again."""
 
     newest: bytes | None = None
     since: float = 0.0
-    returned: bool = True
+    seen: bool = False
+    returned: bool = False
     longest: float = 0.0
     without_postgres: float = 0.0
     again: float = 0.0
@@ -72,7 +73,8 @@ class Silence(msgspec.Struct):
         if self.newest is not None and newest is not None:
             self._count(now - self.since, postgres=postgres)
         if newest != self.newest:
-            self.returned = self.newest is None
+            self.returned = self.newest is None and self.seen
+            self.seen = self.seen or newest is not None
             self.newest, self.since = newest, now
 
     def _count(self, silent: float, *, postgres: bool) -> None:

@@ -58,8 +58,8 @@ class Run(Performance):
     """One run, from its market to its outcome."""
 
     def open(self, terms: Terms, *, roomy: bool) -> None:
-        """Opens the exchanges, and puts proxies between them and the product. `roomy`: as much may wait on disk as by
-        default."""
+        """Opens the exchanges, and puts proxies between them and the product. `roomy`: Redis and the
+        disk have as much room as by default."""
         self.audited: Audited | None = None
         self.unseen: Sequence[str] | None = None
         self.opened = datetime.now(UTC)
@@ -234,15 +234,16 @@ def _via(proxy: Proxy, url: str) -> str:
     return parts._replace(netloc=f"{parts.hostname}:{proxy.port}").geturl()
 
 
-def _chaotic(file: SettingsFile) -> SettingsFile:
-    """Room that can be filled in a short time, and quick restarts without end."""
-    return msgspec.structs.replace(_roomy(file), disk=DiskSettings(spool_bytes=ROOM, spill_bytes=ROOM))
-
-
 def _roomy(file: SettingsFile) -> SettingsFile:
-    """As `_chaotic`, with room on disk for minutes."""
+    """Redis and the disk as by default; quick restarts without end."""
+    collection = msgspec.structs.replace(file.collection_settings, max_restart_attempts=RESTARTS)
+    return msgspec.structs.replace(file, collection_settings=collection)
+
+
+def _chaotic(file: SettingsFile) -> SettingsFile:
+    """As `_roomy`, with no more room than can be filled in a short time."""
     return msgspec.structs.replace(
-        file,
+        _roomy(file),
         redis=msgspec.structs.replace(file.redis, maxmemory=MAXMEMORY),
-        collection_settings=msgspec.structs.replace(file.collection_settings, max_restart_attempts=RESTARTS),
+        disk=DiskSettings(spool_bytes=ROOM, spill_bytes=ROOM),
     )
