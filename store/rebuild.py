@@ -102,6 +102,8 @@ class Rebuilding:
             found = await self._rebuild(group)
             if not found or self._spent(group):
                 await self._database.rebuilt(group.keys)
+                waiting -= len(group.keys)
+                self._progress.rebuilds(self._keys.partition, waiting, 0)
                 self._tell_left_alone(group)
         return True
 
