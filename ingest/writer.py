@@ -17,7 +17,7 @@ from ingest.clock import monotonic_ns
 from ingest.spool import Spool
 from ingest.spooling import Spooling
 from ingest.timing import Timing
-from pipeline.errors import ServerAway, SettingsError, StepRefused
+from pipeline.errors import ServerAway, SettingsError, StepRefused, TapelineError
 from pipeline.frames import Frame, RawEntry, pack, unpack
 from pipeline.heartbeat import Heartbeat
 from pipeline.memory import INGEST_STOPS, memory_share
@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 
 class Superseded(SettingsError):
     """An ingest started later writes this stream; only one may."""
+
+
+class Forgotten(TapelineError):
+    """Redis lost the whole stream: whoever reads it knows neither instruments nor connections. What tells of them comes
+    with a new start, so this process ends."""
 
 
 class Writer:
@@ -71,6 +76,7 @@ class Writer:
         self._ended = asyncio.Event()
         self._writer: int | None = None
         self._session = 0
+        self._wrote = False
         self._token = b""
         self._overflowing = False
         self._weighed = 0
@@ -97,8 +103,8 @@ class Writer:
             self._overflowing = True
 
     async def run(self) -> None:
-        """Writes until cancelled; then what is left goes to disk. Raises Superseded, or ContractBroken where the stream
-        is not ours."""
+        """Writes until cancelled; then what is left goes to disk. Raises Superseded, Forgotten, or ContractBroken
+        where the stream is not ours."""
         spooling = self._spooling
         if spooling is not None:
             with contextlib.suppress(SegmentsInUse):
@@ -165,8 +171,11 @@ class Writer:
             log.debug("%s: %s", self.keys.raw, error)
 
     async def _take(self, wire: Wire) -> None:
-        """Takes the lease, then sees how far the stream has come. Raises Superseded, StepRefused, ServerAway."""
+        """Takes the lease, then sees how far the stream has come. Raises Superseded, Forgotten, StepRefused,
+        ServerAway."""
         token, last = await self._look(wire)
+        if self._wrote and last is None:
+            raise Forgotten(f"{self.keys.raw}: all that was written is gone (flushed, or a Redis that keeps nothing)")
         others = max(int(token.split(b"-")[0]) if token else 0, last[0] if last else 0)
         if self._writer is None:
             # Later than all before us even if the wall clock was set back.
@@ -225,6 +234,7 @@ class Writer:
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
         lease = self.keys.lease("ingest")
         await wire.transact([_append(self.keys.raw, entry) for entry in entries])
+        self._wrote = True
         self._buffer.confirm(len(entries), self._monotonic())
         self._heartbeat.counters["entries"] += len(entries)
         self._heartbeat.counters["written"] += sum(len(entry.frames) for entry in entries)

@@ -10,6 +10,7 @@ TapelineError
 │   └── PostgresAway       (store) the one of the two that is meant
 ├── SegmentsFull       (segments) a bound on disk is reached: nothing was written, make room
 │   └── DiskFull           the disk itself has none
+├── Forgotten          (ingest) Redis lost the raw stream: end, and tell it all anew with the next start
 ├── StepRefused        our transaction did not go through cleanly: restore, then go on
 │   └── LeaseElsewhere     (worker) a process started later works here: stand by
 ├── TooManyFaults      (store) too much of a batch is unusable: nothing moves until a person looks

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from ingest.spool import Spool
 from ingest.timing import Timing
-from ingest.writer import Superseded, Writer
+from ingest.writer import Forgotten, Superseded, Writer
 from pipeline.errors import ContractBroken, StepRefused
 from pipeline.frames import Frame, RawEntry
 from pipeline.heartbeat import Heartbeat
@@ -349,3 +349,24 @@ async def test_flush_has_a_bound_while_redis_is_away(tmp_path: Path) -> None:
 
 def test_superseded_is_not_mistaken_for_a_doubt() -> None:
     assert not issubclass(Superseded, StepRefused)
+
+
+async def test_a_stream_that_was_flushed_is_begun_by_another_process(
+    redis_server: RedisServer, client: "redis.asyncio.Redis", tmp_path: Path
+) -> None:
+    """Lists, connections and subscriptions are told at a start only. What was not lost comes before."""
+    first = Fixture(redis_server.url, tmp_path, spool_bytes=1 << 30)
+    writing = asyncio.create_task(first.writer.run())
+    first.append()
+    await first.written()
+    await client.flushall()
+    first.append()
+    with pytest.raises(Forgotten):
+        async with asyncio.timeout(DEADLINE):
+            await writing
+    assert await read_raw(redis_server.url) == []
+    async with Fixture(redis_server.url, tmp_path, STARTED + 5, spool_bytes=1 << 30).running() as second:
+        second.append()
+        await second.written()
+    frames = [frame.ts for frame in frames_of(await read_raw(redis_server.url))]
+    assert frames == [*range(2 * FRAMES_A_ROUND), *range(FRAMES_A_ROUND)]
