@@ -60,8 +60,8 @@ class Repair:
         self.done = 0
         """How many of the numbers wanted the pages cover."""
         self.late = False
-        self.unknown = 0
-        """How often in a row the exchange said that it has no such instrument."""
+        self.unknown: int | None = None
+        """Since when (monotonic ns) the exchange has said nothing but that it has no such instrument."""
         self._pace = Pace()
         self._backoff = backoff
         self._troubled: int | None = None
@@ -95,7 +95,7 @@ class Repair:
         self._pace.add(more, now)
         self.pages, self.done = self.pages + 1, self.done + more
         self._backoff.succeeded()
-        self._troubled, self.unknown, self.reason = None, 0, None
+        self._troubled, self.unknown, self.reason = None, None, None
         return more
 
     def troubled(self, reason: str, now: int) -> tuple[int, int]:

@@ -38,8 +38,6 @@ SHARE = 0.6
 """Of an allowance that snapshots, lists or the clock draw on too: those always come through."""
 DOUBT = 4 * DAY
 """How much longer than it surely remembers the exchange may remember: three months are 89 to 92 days."""
-BELIEVED = 2
-"""How often the exchange must say that it has no such instrument: what is given up for it is given up for good."""
 BUSY = SECOND // 50
 """How often is looked whether a page that was on its way is here."""
 LOOK = SECOND
@@ -245,11 +243,14 @@ class Repairs:
         now = self._clock.monotonic()
         since, delay = repair.troubled(str(error), now)
         if isinstance(error, Declined) and error.unknown:
-            repair.unknown += 1
-            if repair.unknown >= BELIEVED:
+            # What is given up for it is given up for good: it must be more than a moment's confusion.
+            since = repair.unknown = repair.unknown or now
+            if now >= since + self._timing.repair_patience:
                 self._refuse(repair, str(error), permanent=True)
                 return
-        elif isinstance(error, Declined) and error.permanent:
+        else:
+            repair.unknown = None
+        if isinstance(error, Declined) and error.permanent and not error.unknown:
             self._refuse(repair, str(error))
             return
         until = since + self._timing.repair_patience

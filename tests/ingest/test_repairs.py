@@ -398,13 +398,35 @@ async def test_long_trouble_is_told_and_the_next_number_goes_on(simulator: Simul
         assert desk.got(want) == wanted(want)
 
 
-async def test_an_unknown_instrument_is_believed_when_it_is_said_again(desk: Desk) -> None:
-    want = msgspec.structs.replace(desk.gap(5), instrument="NOSUCH-USDT" if desk.feed.strict else "NOSUCHUSDT")
+async def test_an_unknown_instrument_is_believed_when_it_is_said_for_long(simulator: Simulator, feed: Feed) -> None:
+    timing = msgspec.structs.replace(TIMING, repair_patience=300 * MILLISECOND)
+    async with Desk(simulator, feed, timing).running() as desk:
+        want = msgspec.structs.replace(desk.gap(5), instrument="NOSUCH-USDT" if feed.strict else "NOSUCHUSDT")
+        begun = time.monotonic_ns()
+        desk.want(want)
+        await desk.until(lambda: desk.ended(want))
+        refusal = desk.told(want)[-1]
+        assert (refusal.state, refusal.permanent) == ("refused", True)
+        assert time.monotonic_ns() - begun >= timing.repair_patience
+        assert len(desk.asked) > 2
+
+
+async def test_what_is_unknown_for_a_moment_is_not_given_up(desk: Desk) -> None:
+    """Exchanges that come back from maintenance may know an instrument later than others."""
+    want = desk.gap(5)
+    answer, left = desk.simulator.dialect.respond, iter(range(5))
+
+    def respond(path: str, query: Mapping[str, str], address: str, now: int) -> Response:
+        if "rades" in path and next(left, None) is not None:
+            unknown = {"instId": "NOSUCH-USDT", "symbol": "NOSUCHUSDT"}
+            query = {name: unknown.get(name, value) for name, value in query.items()}
+        return answer(path, query, address, now)
+
+    desk.simulator.dialect.respond = respond  # type: ignore[method-assign]
     desk.want(want)
     await desk.until(lambda: desk.ended(want))
-    refusal = desk.told(want)[-1]
-    assert (refusal.state, refusal.permanent) == ("refused", True)
-    assert len(desk.asked) == 2
+    assert (desk.told(want)[-1].state, desk.told(want)[-1].reason) == ("answered", None)
+    assert desk.got(want) == wanted(want)
 
 
 async def test_another_refusal_for_good_does_not_give_the_trades_up(desk: Desk) -> None:
