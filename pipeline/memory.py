@@ -20,13 +20,14 @@ HOUR = 60 * MINUTE
 
 class Left(NamedTuple):
     """What the trimmer leaves to outsiders, in ms of the newest entries; None: all of it. `promised`: of the promise to
-    anyone; `grouped`: of what consumer groups have not dealt with."""
+    anyone, `counted`: also of that by a number of entries; `grouped`: of what consumer groups have not dealt with."""
 
     promised: int | None
     grouped: int | None
+    counted: bool = False
 
 
-ALL = Left(None, None)
+ALL = Left(None, None, counted=True)
 MARKS: tuple[tuple[float, Left], ...] = (
     (0.59, Left(0, 0)),
     (0.57, Left(0, 5 * SECOND)),
@@ -34,8 +35,8 @@ MARKS: tuple[tuple[float, Left], ...] = (
     (0.50, Left(MINUTE, 10 * MINUTE)),
     (0.45, Left(None, HOUR)),
 )
-"""Above which share what is left. A group an hour behind goes first, or a dead one would end the promise to all others;
-one that is less behind outlives the promise."""
+"""Above which share what is left. What is counted goes first: it may be days, and gives way bit by bit. So does a group
+an hour behind, or a dead one would end the promise to all others; one that is less behind outlives the promise."""
 
 
 def left_to_outsiders(share: float) -> Left:

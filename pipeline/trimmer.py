@@ -153,7 +153,7 @@ class Trimmer:
 
     def _most(self, seen: Seen, left: Left) -> int:
         """Entries that may be cut."""
-        if left.promised is not None:
+        if not left.counted:
             return MOST_CUT
         share = SHARES.get(seen.kind, Share())
         return min(MOST_CUT, seen.length - self._promise.entries // share.entries)

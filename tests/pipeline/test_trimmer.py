@@ -164,6 +164,16 @@ async def test_a_dead_group_keeps_the_less_the_shorter_memory_is(wire: Wire, sha
     assert len(await read(wire, 10_000, "live")) >= 4 * EACH - removed - 100, "who stands at the floor has lost nothing"
 
 
+@pytest.mark.parametrize(("share", "gone"), [(0.40, 0), (0.47, 2), (0.52, 3)])
+async def test_what_is_promised_by_number_yields_before_what_is_promised_by_time(
+    wire: Wire, share: float, gone: int
+) -> None:
+    await fill(wire, KEYS.trade, *AGES)
+    await use(wire, share)
+    removed = await trim(wire, KEYS, Promise(milliseconds=10 * MINUTE, entries=1_000))
+    assert removed.get(KEYS.trade, 0) == gone * EACH
+
+
 @pytest.mark.parametrize(("share", "kept"), [(0.47, 5), (0.52, 1), (0.56, 0)])
 async def test_the_promise_yields_before_groups_that_are_little_behind(wire: Wire, share: float, kept: int) -> None:
     """Ten minutes are promised to anyone; a group has the last five minutes to read."""
@@ -274,7 +284,7 @@ def test_outsiders_give_way_before_ingest_stops() -> None:
     shares = [share for share, _ in MARKS]
     assert shares == sorted(shares, reverse=True)
     assert left_to_outsiders(0.0) == left_to_outsiders(shares[-1]) == ALL
-    assert left_to_outsiders(INGEST_STOPS) == (0, 0), "or a dead group would keep ingest from ever writing again"
+    assert left_to_outsiders(INGEST_STOPS) == (0, 0, False), "or a dead group would keep ingest from ever writing again"
 
 
 @pytest.mark.parametrize(
