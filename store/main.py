@@ -49,7 +49,8 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
             for partition in partitions:
                 keys = Keys(settings.namespace, partition)
                 spill = Spill(
-                    settings.state_dir / "spill" / name / partition,
+                    # One folder for whoever stores the partition, under any name: it is locked.
+                    settings.state_dir / "spill" / partition,
                     settings.file.disk.spill_bytes // len(partitions),
                     heartbeat.error,
                     namespace=settings.namespace,

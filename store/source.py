@@ -9,17 +9,23 @@ from typing import NamedTuple
 
 import redis.exceptions
 
+from pipeline.errors import StepRefused
 from pipeline.redis_ready import wait_ready
 from pipeline.steps import Command, Entry, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 from store.batch import STAGE, Batch, Cursor
 
+CLAIM = "spill"
 BLOCK_MS = 500
 REREAD_MS = 60_000
 """How much of a stream that ends before its cursor is read again: what came since its Redis began anew."""
 
 log = logging.getLogger(__name__)
+
+
+class Elsewhere(StepRefused):
+    """What lies between the cursors and the streams waits on another disk: whoever read on would pass over it."""
 
 
 class Fetched(NamedTuple):
@@ -32,11 +38,16 @@ class Fetched(NamedTuple):
 
 
 class Source:
-    """One connection to Redis; `streams` are those that store reads. Not for use by two tasks at once."""
+    """One connection to Redis; `streams` are those that store reads. Not for use by two tasks at once.
 
-    def __init__(self, keys: Keys, wire: Wire) -> None:
+    A field of the state in Redis names the disk on which entries of the partition wait: that of `disk` (None: there is
+    none) or, and then nothing is read, another one."""
+
+    def __init__(self, keys: Keys, wire: Wire, disk: str | None) -> None:
         self._keys = keys
         self._wire = wire
+        self._disk = disk
+        self._claim: Command = ("HGET", keys.state(STAGE), CLAIM)
         self._kinds = {keys.stream(kind): kind for kind, readers in READERS.items() if STAGE in readers}
         self._read_to: dict[str, str] = {}
         self._groups: dict[str, Command] = {}
@@ -47,12 +58,24 @@ class Source:
         return tuple(self._kinds)
 
     async def prepare(self) -> None:
-        """Waits until the server may be written to, and makes the groups."""
+        """Waits until the server may be written to, and makes the groups. Raises Elsewhere."""
         await wait_ready(self._wire, self._keys.namespace)
         create = [("XGROUP", "CREATE", stream, STAGE, "0", "MKSTREAM") for stream in self._kinds]
         for reply in await self._wire.call(*create):
             if isinstance(reply, redis.exceptions.ResponseError) and "BUSYGROUP" not in str(reply):
                 check(reply)
+        self._own(check((await self._wire.call(self._claim))[0]))
+
+    async def claim(self) -> None:
+        """From now on entries may wait on our disk. Raises Elsewhere."""
+        claim: Command = ("HSETNX", self._keys.state(STAGE), CLAIM, self._disk or "")
+        replies = await self._wire.call(claim, self._claim)
+        self._own([check(reply) for reply in replies][-1])
+
+    async def release(self) -> None:
+        """Nothing waits there any more."""
+        if check((await self._wire.call(self._claim))[0]) is not None:
+            check((await self._wire.call(("HDEL", self._keys.state(STAGE), CLAIM)))[0])
 
     def begin(self, stored: Mapping[str, Cursor]) -> None:
         """Reads on from the cursors. They are shown as they are: after a restored backup of Postgres the groups stand
@@ -67,13 +90,15 @@ class Source:
             batch.take(kind, stream, old, entries)
 
     async def fetch(self, most: int, *, block: bool) -> list[Fetched]:
-        """What has come, by stream, about `most` entries; with `block` it waits a moment for the first."""
+        """What has come, by stream, about `most` entries; with `block` it waits a moment for the first. Raises
+        Elsewhere."""
         count = max(1, most // self._busy_streams)
         groups, self._groups = list(self._groups.values()), {}
         wait: Command = ("BLOCK", BLOCK_MS) if block else ()
         read: Command = ("XREAD", "COUNT", count, *wait, "STREAMS", *self._read_to, *self._read_to.values())
-        *moved, found = await self._wire.call(*groups, read, block=BLOCK_MS / 1000)
+        *moved, claim, found = await self._wire.call(*groups, self._claim, read, block=BLOCK_MS / 1000)
         self._note(moved)
+        self._own(check(claim))
         fetched = [
             Fetched(self._kinds[stream], stream, self._read_to[stream], entries)
             for stream, entries in _found(check(found))
@@ -126,6 +151,16 @@ class Source:
             for stream, floor in zip(self._kinds, floors, strict=True)
             if floor and stream_id(floor) > stream_id(stored[stream].id.encode())
         }
+
+    def _own(self, claim: bytes | None) -> None:
+        """Raises Elsewhere when the claim is another disk's; which one is told after its name, for people."""
+        if claim is None or (self._disk is not None and claim.split()[:1] == self._disk.encode().split()[:1]):
+            return
+        told = claim.decode("utf-8", "replace")
+        raise Elsewhere(
+            f"entries wait on another disk ({told}): run that store again, or, if the disk is lost, "
+            f"HDEL {self._keys.state(STAGE)} {CLAIM} in Redis"
+        )
 
     def _note(self, replies: Sequence[Reply]) -> None:
         """The groups only show how far store is: one that is gone (a flushed Redis) is not worth stopping for."""

@@ -6,6 +6,7 @@ where all of them stand after it, so the next process goes on by the last record
 
 import asyncio
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 import msgspec
 
@@ -87,6 +89,8 @@ class Spill:
         # One thread: what is cancelled here still ends there before the next begins.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spill")
         self._segments: Segments | None = None
+        self.disk: str | None = None
+        """What names the folder in Redis, whatever process and host use it; None while it cannot be used."""
         self._reach: dict[str, tuple[str, int]] = {}
         self._oldest: int | None = None
         self._trouble: str | None = None
@@ -214,6 +218,7 @@ class Spill:
     async def _open(self) -> None:
         segments = await self._do(lambda: Segments(self._folder, most_bytes=self._most))
         try:
+            self.disk = await self._do(self._named)
             if segments.waiting_records:
                 first = await self._do(lambda: segments.read(1))
                 segments.rewind()
@@ -227,6 +232,18 @@ class Spill:
         if segments.torn:
             # Nobody was told that these are safe: they are in the streams still.
             self._report(f"{self._folder}: torn by a crash: {segments.torn_bytes} bytes are read from Redis again")
+
+    def _named(self) -> str:
+        """The name that the folder keeps, and, for people, where it is."""
+        kept = self._folder.with_name(f"{self._folder.name}.name")
+        if not kept.exists():
+            written = kept.with_suffix(".new")
+            with written.open("w") as file:
+                file.write(uuid4().hex)
+                file.flush()
+                os.fsync(file.fileno())
+            written.replace(kept)
+        return f"{kept.read_text()} {socket.gethostname()}:{self._folder}"
 
     def _decoded(self, data: bytes) -> Spilled:
         try:

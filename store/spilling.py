@@ -119,8 +119,9 @@ class Spilling:
         """Until it is not due any more, or the disk takes no more."""
         wire = await self._open_wire()
         try:
-            source = Source(self._keys, wire)
+            source = Source(self._keys, wire, self.spill.disk)
             await source.prepare()
+            await source.claim()
             reach, anew = await self._begin(source)
             while self.due and not stop.is_set():
                 fetched = await source.fetch(self._most_rows, block=True)

@@ -21,7 +21,7 @@ from store.batch import STAGE, Batch, Cursor, Partition
 from store.faults import TooManyFaults
 from store.postgres import Database, PostgresAway
 from store.progress import Progress
-from store.source import Source
+from store.source import Elsewhere, Source
 from store.spill import Spill
 from store.spilling import AWAY, Spilling
 from store.tables import DAILY, MONTHLY
@@ -61,8 +61,12 @@ async def store_partition(
     life = Life(keys, open_wire, open_database, progress, spilling, most_rows, age)
     tasks: list[asyncio.Task[None]] = []
     try:
-        await spill.open(stop)
-        tasks += [asyncio.create_task(life.run(stop)), asyncio.create_task(spilling.run(stop))]
+        opening = asyncio.create_task(spill.open(stop))
+        tasks.append(opening)
+        if opening not in (await asyncio.wait(tasks, timeout=SLOW))[0]:
+            progress.waits(keys.partition, "lease")
+        await opening
+        tasks = [asyncio.create_task(life.run(stop)), asyncio.create_task(spilling.run(stop))]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
@@ -102,6 +106,9 @@ class Life:
             self._moved = False
             try:
                 await self._live(stop)
+            except Elsewhere as error:
+                self._progress.waits(self._keys.partition, "lease", str(error))
+                wait = LONGEST_PAUSE
             except StepRefused as error:
                 self._progress.restored(self._keys.partition, str(error))
                 wait = FIRST_PAUSE
@@ -172,7 +179,7 @@ class Loop:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._keys = keys
-        self._source = Source(keys, wire)
+        self._source = Source(keys, wire, spilling.spill.disk)
         self._open_wire = open_wire
         self._database = database
         self._progress = progress
@@ -186,8 +193,10 @@ class Loop:
         self.batches = 0
 
     async def restore(self) -> None:
-        """Takes the cursors from Postgres and goes to where they stand in Redis."""
+        """Takes the cursors from Postgres and goes to where they stand in Redis. Raises Elsewhere."""
         await self._source.prepare()
+        # What was on our disk is stored.
+        await self._source.release()
         self._stored = await self._database.cursors(self._keys.namespace, self._source.streams)
         if behind := await self._source.ends_before(self._stored):
             await self._database.rewind(self._keys.namespace, behind)

@@ -107,7 +107,7 @@ class Unspilling:
         than that which was away, or another."""
         wire = await self._open_wire()
         try:
-            source = Source(self._keys, wire)
+            source = Source(self._keys, wire, self._spilling.spill.disk)
             await source.prepare()
             floors = await source.trimmed(self._stored)
             while entries := await source.between(stream, self._stored[stream].id, to, MOST_ROWS):

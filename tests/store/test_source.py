@@ -12,7 +12,7 @@ async def test_a_group_ahead_of_postgres_is_set_back_before_anything_is_trimmed(
     """A backup of Postgres was restored: what came after it is still in Redis, and is to stay until it is stored."""
     entries = await publish(redis_url, [trade(number) for number in range(1, 301)])
     wire = await Wire.open(redis_url)
-    source = Source(KEYS, wire)
+    source = Source(KEYS, wire, None)
     await source.prepare()
     stored = dict.fromkeys(source.streams, Cursor("0-0", 0)) | {KEYS.trade: Cursor(entries[9].decode(), 10)}
     for reader in READERS["trade"]:

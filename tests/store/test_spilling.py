@@ -193,6 +193,63 @@ async def test_a_start_waits_for_whoever_has_the_folder(redis_url: str, database
     await running.finish()
 
 
+async def test_a_store_with_another_disk_passes_over_nothing_that_waits(
+    redis_url: str, own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """Of another name, on another machine: the streams are cut to what the first one has put on its own disk."""
+    url = ready(own_postgres.create_database("tape"))
+    first = start(redis_url, url, tmp_path / "here", patience=PATIENCE, age=0.01)
+    numbers = itertools.count(1)
+    await trades(redis_url, numbers, 100)
+    await eventually(url, COUNT, 100)
+    await asyncio.to_thread(own_postgres.stop)
+    await safe(redis_url, await trades(redis_url, numbers, 400))
+    await first.finish()
+    await cut(redis_url)
+    await asyncio.to_thread(own_postgres.start)
+    other = start(redis_url, url, tmp_path / "there", name="store-1", patience=PATIENCE, age=0.01)
+    await trades(redis_url, numbers, 100)
+    await told(other, "entries wait on another disk")
+    assert other.heartbeat.waiting_for == "lease"
+    await asyncio.to_thread(own_postgres.stop)
+    await told(other, "spill: entries wait on another disk")
+    await asyncio.to_thread(own_postgres.start)
+    assert query(url, SUM) == all_of(100)
+    assert size(tmp_path / "there") == 0
+    again = start(redis_url, url, tmp_path / "here", patience=PATIENCE, age=0.01)
+    await eventually(url, COUNT, 600)
+    await again.finish()
+    await trades(redis_url, numbers, 100)
+    await eventually(url, COUNT, 700)
+    await other.finish()
+    assert query(url, SUM) == all_of(700)
+
+
+async def test_a_store_that_reads_while_another_disk_takes_over_stops(
+    redis_url: str, own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """Only the other one lost its Postgres: what it puts on disk may be cut before this one comes to it."""
+    url = ready(own_postgres.create_database("tape"))
+    here = start(redis_url, url, tmp_path / "here", patience=PATIENCE, age=0.01)
+    numbers = itertools.count(1)
+    await trades(redis_url, numbers, 100)
+    await eventually(url, COUNT, 100)
+    there = start(redis_url, "postgresql://127.0.0.1:1/none", tmp_path / "there", patience=PATIENCE, age=0.01)
+    await told(here, "entries wait on another disk")
+    last = await trades(redis_url, numbers, 300)
+    await safe(redis_url, last)
+    await cut(redis_url)
+    assert query(url, SUM) == all_of(100)
+    await there.finish()
+    again = start(redis_url, url, tmp_path / "there", patience=PATIENCE, age=0.01)
+    await eventually(url, COUNT, 400)
+    await again.finish()
+    await trades(redis_url, numbers, 100)
+    await eventually(url, COUNT, 500)
+    await here.finish()
+    assert query(url, SUM) == all_of(500)
+
+
 async def test_without_a_folder_nothing_is_spilled_and_all_goes_on(
     redis_url: str, database_url: str, tmp_path: Path
 ) -> None:
