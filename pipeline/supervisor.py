@@ -5,6 +5,7 @@ A transport that once failed to connect fails for ever in Python's own client, h
 
 import http.client
 import socket
+import xml.parsers.expat
 import xmlrpc.client
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ DOWN = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 """States of a program without a process. BACKOFF is between two tries."""
 
 Fault = xmlrpc.client.Fault
+_AWAY = (
+    *(OSError, http.client.HTTPException, xmlrpc.client.ProtocolError),
+    # Killed in the midst of an answer: what came of it is no whole document.
+    *(xml.parsers.expat.ExpatError, xmlrpc.client.ResponseError),
+)
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
 
 
@@ -49,7 +55,7 @@ class Supervisor:
         try:
             with xmlrpc.client.ServerProxy("http://supervisor", _Transport(self.path, self._timeout)) as proxy:
                 return getattr(proxy, method)(*arguments)
-        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+        except _AWAY as error:
             raise ServerAway(f"supervisord does not answer at {self.path}: {error}") from error
 
     def answers(self) -> bool:
