@@ -18,6 +18,7 @@ import redis as redis_client
 
 from pipeline.losses import Lost, lost_field
 from pipeline.probes import postgres as probe
+from pipeline.snapshot import gather
 from pipeline.streams import Keys, index_key, progress_key
 from pipeline.supervisor import Supervisor
 from store.prepare import prepare
@@ -268,6 +269,16 @@ def test_growth_is_measured_over_a_day_or_not_said(well: Instance, database_url:
         # A store that has not measured for a day says nothing of today.
         connection.execute("UPDATE sizes SET at = at - interval '27 hours'")
         assert document(well)["postgres"]["growth_bytes_per_day"] is None
+
+
+def test_room_is_looked_for_where_our_own_database_lies(instance: Instance, tmp_path: Path) -> None:
+    assert gather(instance.settings).data_free is None, "the server may be on another host"
+    del instance.environment["DATABASE_URL"]
+    instance.settings.state_dir.mkdir(parents=True, exist_ok=True)
+    (instance.settings.state_dir / "postgres").symlink_to(tmp_path)
+    found = gather(instance.settings).data_free
+    assert found is not None
+    assert found > 0
 
 
 def test_what_is_not_kept_for_ever_is_shown(well: Instance, database_url: str) -> None:

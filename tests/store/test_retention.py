@@ -370,6 +370,29 @@ async def test_a_trade_of_a_dropped_day_is_stored_and_goes_with_the_next_look(
     assert (after[0][0] > before[0][0], after[0][1], len(after)) == (True, on(3, 0), 1)
 
 
+async def test_a_store_at_work_does_not_notice(redis_url: str, database_url: str, tmp_path: Path) -> None:
+    running = start(redis_url, ready(database_url), tmp_path, most_rows=20)
+    await publish(redis_url, [*(printed(day) for day in range(20)), clock(on(0))])
+    await eventually(database_url, "SELECT count(*) FROM trades", 20)
+    await eventually(database_url, "SELECT count(*) FROM clocks", 1)
+    now = on(0, 12)
+    trades = [trade(n, time=now + n * 1_000_000, received=now + n * 1_000_000) for n in range(1_000, 4_000)]
+
+    async def feed() -> None:
+        for first in range(0, len(trades), 50):
+            await publish(redis_url, trades[first : first + 50])
+
+    feeding = asyncio.create_task(feed())
+    gone = 0
+    while gone < 18:
+        gone += (await turn(database_url, trade=1))["dropped"]
+    await feeding
+    await eventually(database_url, "SELECT count(*) FROM trades", 2 + len(trades))
+    await running.finish()
+    assert running.heartbeat.report().errors == 0
+    assert [day for day in days_of(database_url) if day >= 0] == [1, 0]
+
+
 async def test_no_candle_is_computed_of_a_day_whose_trades_were_dropped(
     redis_url: str, database_url: str, tmp_path: Path
 ) -> None:
