@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from aggregate.stage import Aggregate
-from pipeline.records import Candle, CandleSettings, Clock, Coverage, Gap, Trade, encode
+from pipeline.records import Candle, CandleSettings, Clock, Coverage, Gap, Rebuild, Trade, encode
 from pipeline.steps import Entry, Step
 from pipeline.streams import Keys
 from pipeline.timeframes import TIMEFRAMES, WIDTHS
@@ -185,3 +185,15 @@ def told(candle: Candle) -> dict[str, Any]:
 def brief(candles: Iterable[Candle]) -> list[tuple[float, str, int, float]]:
     """Start in seconds since START, quality, revision, missing in seconds."""
     return [((c.open_time - START) / SECOND, c.quality, c.revision, c.missing / SECOND) for c in candles]
+
+
+def rebuilds(player: Player) -> list[tuple[float, float, tuple[str, ...], float]]:
+    """From, to and horizon in seconds since START, and the time frames."""
+    lines = player.lines.get("md:rebuild:{okx}", [])
+    found = [msgspec.json.decode(line, type=Rebuild) for line in lines]
+    times = [[(time - START) / 10**9 for time in (one.from_time, one.to_time, one.time or 0)] for one in found]
+    return [(low, high, one.timeframes, horizon) for one, (low, high, horizon) in zip(found, times, strict=True)]
+
+
+JUMP = (covered(0), trade(1, 0.2), trade(2, 1.5), trade(5, 3.5), trade(6, 4.5), trade(7, 5.5))
+"""Numbers 3 and 4 are jumped over."""
