@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.records import Record
 from pipeline.timeframes import DAY, HOUR, MINUTE
+from store import retention as module
 from store.partitions import IN_USE, Partitions
 from store.retention import Retention, retain
 from tests.servers import PostgresServer
@@ -482,16 +483,29 @@ async def test_dropped_candles_are_not_filled_in_as_quiet(database_url: str) -> 
     assert [time for (time,) in query(database_url, filled, *span)] == [on(0) + n * SECOND for n in range(3)]
 
 
-async def test_the_loop_ends_at_once_and_survives_a_server_that_is_away(database_url: str) -> None:
-    stop = asyncio.Event()
+async def test_the_loop_looks_again_after_a_server_that_was_away_and_ends_when_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST", "INTERVAL", "AGAIN"):
+        monkeypatch.setattr(module, name, 0.0)
+    await write(database_url, printed(4), printed(0), clock(on(0)))
+    stop, asked = asyncio.Event(), list[str]()
     retention = Retention({"trade": 1})
 
-    async def refused() -> Partitions:
-        return await Partitions.open("postgresql://127.0.0.1:1/none?connect_timeout=2", "store-0")
+    async def opening() -> Partitions:
+        told = retention.row()
+        asked.append(str(told["trouble"]))
+        if told["dropped"]:
+            stop.set()
+        away = "postgresql://127.0.0.1:1/none?connect_timeout=2"
+        return await Partitions.open(away if len(asked) < 3 else database_url, "store-0")
 
-    stop.set()
-    await retain(refused, retention, stop)
-    assert retention.row()["trouble"] is None
+    await retain(opening, retention, stop)
+    assert asked[0] == "None"
+    assert asked[1].startswith("Postgres: ")
+    assert asked[2] == asked[1]
+    assert asked[3:] == ["None"], "the fourth look ends it"
+    assert days_of(database_url) == [0]
 
 
 async def test_sizes_are_measured_once_an_hour_and_growth_counts_what_was_dropped(database_url: str) -> None:
