@@ -1,6 +1,7 @@
 """Retention on a real Postgres: what goes, what stays, what is known afterwards, and who waits for whom."""
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -316,6 +317,37 @@ async def test_a_gap_written_at_the_same_moment_is_seen(database_url: str) -> No
         assert (await turn(database_url, trade=1))["held"] == {"trades_20251005": IN_USE}
         writer.rollback()
     assert (await turn(database_url, trade=1))["dropped"] == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_day_goes_whose_gap_was_there_first_whoever_is_quicker(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Gaps are written while partitions go. What was there when a gap was written stays."""
+    monkeypatch.setattr(module, "BREATH", 0.0)
+    await write(database_url, *(printed(day) for day in range(40)), clock(on(0)))
+    days = random.Random(seed).sample(range(2, 39), 12)
+    claiming = asyncio.gather(*(asyncio.to_thread(claim, database_url, part) for part in (days[:6], days[6:])))
+    told: dict[str, Any] = {"held": {"nothing yet": IN_USE}}
+    while not claiming.done() or IN_USE in told["held"].values():
+        told = await turn(database_url, trade=1)
+    claimed = {day for there in await claiming for day in there}
+    assert set(days_of(database_url)) - {1, 0} == claimed
+
+
+def claim(url: str, days: list[int]) -> list[int]:
+    """Writes an open gap in each of the days; those of the days that were there in the same transaction."""
+    found = []
+    for day in days:
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "INSERT INTO trade_gaps SELECT 1, 0, %(day)s, %(day)s, exact_time(%(time)s), exact_time(%(time)s),"
+                " 'sequence', 'opened', NULL, 0, '{}', now(), NULL, now(), 1, 1",
+                {"day": day, "time": on(day)},
+            )
+            there = "SELECT FROM partitions WHERE kind = 'trade' AND from_time = exact_time(%s)"
+            found += [day] if connection.execute(there.encode(), (on(day, 0),)).fetchone() is not None else []
+    return found
 
 
 async def test_of_two_that_would_drop_one_does_nothing(database_url: str) -> None:
