@@ -19,8 +19,6 @@ from pipeline.wire import Reply, Wire
 LOOK = 10.0
 AFTER = 120.0
 """Seconds with input and without a commit. A step takes well under one."""
-IDLE = frozenset({"restores", "trimmed"})
-"""Counters that grow although nothing gets done."""
 
 
 class Idleness:
@@ -48,10 +46,14 @@ async def watch_work(
     heartbeat: Heartbeat,
     stop: asyncio.Event,
     *,
+    besides: Callable[[], Hashable] | None = None,
     look: float = LOOK,
     after: float = AFTER,
 ) -> None:
-    """Looks each `look` s until `stop`, and says in the heartbeat when nothing was done for `after` s."""
+    """Looks each `look` s until `stop`, and says in the heartbeat when nothing was done for `after` s.
+
+    `besides` is what changes while it gets on with the partition although it commits nothing: where it is not given,
+    what a restore reads again."""
     streams = [keys.stream(kind) for kind, readers in READERS.items() if stage in readers]
     idleness = Idleness(look)
     wire: Wire | None = None
@@ -66,7 +68,7 @@ async def watch_work(
                 wire, idleness = None, Idleness(look)
                 heartbeat.stalls.pop(keys.partition, None)
             else:
-                done = (places, sum(count for name, count in heartbeat.counters.items() if name not in IDLE))
+                done = (places, heartbeat.counters["reread"] if besides is None else besides())
                 idle = idleness.look(time.monotonic(), done, behind and heartbeat.waiting_for is None)
                 _say(heartbeat, keys.partition, idle, after)
             await pause(look, stop)

@@ -4,6 +4,7 @@ In `store-0` a loop besides that drops what is too old."""
 
 import asyncio
 import logging
+from functools import partial
 
 from pipeline.heartbeat import Heartbeat
 from pipeline.settings import Settings
@@ -56,7 +57,8 @@ async def run(settings: Settings, name: str, stop: asyncio.Event) -> None:
                     namespace=settings.namespace,
                 )
                 group.create_task(rebuild_partition(keys, open_wire, open_database, progress, stop))
-                group.create_task(watch_work(open_wire, keys, STAGE, heartbeat, stop))
+                loading = partial(getattr, spill, "waiting")
+                group.create_task(watch_work(open_wire, keys, STAGE, heartbeat, stop, besides=loading))
                 group.create_task(
                     store_partition(
                         keys,
