@@ -18,7 +18,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 """The stages that wait, and what they write. aggregate writes far less than it reads: it never waits."""
 WORTH_IT = 0.05
 """Share of the memory that the unread output must have: what is read within a second or two is no reason to wait."""
-SAMPLES = 3
+SAMPLES = 1_000
+"""Nodes of a stream that are measured: the first ones, which may be ten times as large as the others (lists)."""
 
 Reading = tuple[str, tuple[str, ...]]
 """A stream and its readers."""

@@ -2,7 +2,8 @@
 
 Beyond that an entry is kept for outsiders: while it is promised to anyone (a share of the settings, by kind: order
 books are large and soon out of date, raw frames are internal), and while a consumer group has not dealt with it. Both
-yield when memory is short (memory.MARKS). Of the raw stream what normalize reads again at a restore is kept besides.
+yield when memory is short (memory.MARKS). Of the raw stream what normalize reads again at a restore is kept besides,
+but where that would keep ingest from writing.
 Uses no MULTI and nothing a full Redis refuses but notes: it must work exactly when memory is short.
 """
 
@@ -17,7 +18,7 @@ import redis.exceptions
 from pipeline.errors import ServerAway
 from pipeline.heartbeat import Heartbeat
 from pipeline.losses import Lost, joined, lost_field, lost_of, undelivered
-from pipeline.memory import ALL, Left, left_to_outsiders, memory_share
+from pipeline.memory import ALL, INGEST_STOPS, Left, left_to_outsiders, memory_share
 from pipeline.outsiders import INTERNAL, Outsider, let_go, outsiders, with_pending
 from pipeline.pause import pause
 from pipeline.steps import REREAD_FROM, Command, StreamId, stream_id
@@ -112,10 +113,11 @@ class Trimmer:
         """Trims once; entries removed per stream."""
         seconds, microseconds = map(int, check((await wire.call(("TIME",)))[0]))
         now = seconds * 1_000 + microseconds // 1_000
-        left = left_to_outsiders(await memory_share(wire, self._budget))
+        share = await memory_share(wire, self._budget)
+        left = left_to_outsiders(share)
         self.pressed = left != ALL
         removed: dict[str, int] = {}
-        found = await self._look(wire)
+        found = await self._look(wire, full=share > INGEST_STOPS)
         for seen in found:
             most = self._most(seen, left)
             if most > 0:
@@ -124,7 +126,7 @@ class Trimmer:
         await self._save(wire, found)
         return removed
 
-    async def _look(self, wire: Wire) -> list[Seen]:
+    async def _look(self, wire: Wire, *, full: bool) -> list[Seen]:
         """The streams that every named reader has committed to."""
         kinds = {kind: self._keys.stream(kind) for kind, readers in READERS.items() if readers}
         # The groups first: a step between can only add an entry to be read again that lies behind what it found.
@@ -145,7 +147,8 @@ class Trimmer:
             read = _read_by_all(groups, READERS[kind])
             if read == (0, 0):
                 continue
-            read = min([read, *again]) if kind == "raw" else read
+            if kind == "raw" and not (full and _all_read(groups, READERS[kind])):
+                read = min([read, *again])
             outside = outsiders(stream, groups, READERS[kind])
             found.append(Seen(kind, stream, check(length), read, stream_id(floor or b"0-0"), outside))
         pending = iter(await with_pending(wire, [group for seen in found for group in seen.groups]))
@@ -250,6 +253,12 @@ def _read_by_all(groups: list[dict[bytes, Reply]], readers: tuple[str, ...]) -> 
     """The id up to which every named reader has committed; (0, 0) while one of them never has."""
     delivered = {group[b"name"].decode(): group[b"last-delivered-id"] for group in groups}
     return min(stream_id(delivered.get(reader, b"0-0")) for reader in readers)
+
+
+def _all_read(groups: list[dict[bytes, Reply]], readers: tuple[str, ...]) -> bool:
+    """Whether nothing is left to read. While ingest has stopped as well, the stream's time stands still and no book is
+    saved any more: what is kept to be read again would keep Redis full for ever. Books then begin anew at a restore."""
+    return all(group.get(b"lag") == 0 for group in groups if group[b"name"].decode() in readers)
 
 
 def _facts(flat: Reply) -> dict[bytes, Reply]:

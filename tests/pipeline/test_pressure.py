@@ -67,7 +67,7 @@ async def test_a_large_backlog_is_worked_off_however_full_redis_is(wire: Wire) -
 
 
 async def test_what_nobody_has_read_is_waited_for(wire: Wire) -> None:
-    await add(wire, KEYS.raw, 5 * MB, "normalize")
+    await add(wire, KEYS.raw, 6 * MB, "normalize")
     await add(wire, KEYS.trade, 5 * MB, "aggregate", "store")
     await add(wire, KEYS.stream("orderbook"), 5 * MB, "store")
     await limit(wire, 0.60)

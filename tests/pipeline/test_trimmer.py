@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.losses import TOLD_FOR, Lost, joined, lost_field, undelivered
 from pipeline.memory import ALL, HOUR, INGEST_STOPS, MARKS, MINUTE, left_to_outsiders
-from pipeline.steps import Command, stream_id
+from pipeline.steps import REREAD_FROM, Command, stream_id
 from pipeline.streams import Keys
 from pipeline.trimmer import Promise, Trimmer, trim
 from pipeline.wire import Reply, Wire, check
@@ -186,6 +186,19 @@ async def test_the_promise_yields_before_groups_that_are_little_behind(wire: Wir
     minutes = {5: 2, 1: 3, 0: 4}[kept]
     assert removed[KEYS.stream("ticker")] == minutes * EACH - 100 * (minutes == 4)
     assert removed[KEYS.trade] == (2 if share < 0.55 else 3) * EACH
+
+
+@pytest.mark.parametrize(("share", "unread", "gone"), [(0.585, 0, 0), (0.62, 1, 0), (0.62, 0, 700)])
+async def test_what_would_be_read_again_yields_where_it_keeps_ingest_from_writing(
+    wire: Wire, share: float, unread: int, gone: int
+) -> None:
+    """Normalize has read all and ingest writes nothing: no stream time passes, so no book would ever be saved again."""
+    await fill(wire, KEYS.raw, *AGES)
+    await wire.call(("HSET", KEYS.state("normalize"), REREAD_FROM, await first(wire, KEYS.raw)))
+    for _ in range(unread):
+        await wire.call(("XADD", KEYS.raw, "*", "f", "v"))
+    await use(wire, share)
+    assert (await trim(wire, KEYS, NOTHING))[KEYS.raw] == gone
 
 
 async def test_what_is_pending_of_removed_entries_is_acknowledged_for_the_group(wire: Wire) -> None:
