@@ -17,6 +17,8 @@ from pipeline.settings import ExchangeSettings, RedisSettings, Settings, Setting
 from simulator.server import Simulator
 
 DEADLINE = 30.0
+PAGE = 5_000
+"""Entries read of a stream at a time: a busy machine takes seconds for hundreds of thousands."""
 DEPTH = 20
 
 
@@ -64,8 +66,17 @@ class Shown:
 
     async def all(self, kind: str) -> list[dict[str, Any]]:
         """Every record on the stream."""
-        entries = await self._client.xrange(f"sim:{kind}:{self._tag}")
-        return [json.loads(fields[b"data"]) for _, fields in entries if b"symbol" in fields]
+        records: list[dict[str, Any]] = []
+        after = b"-"
+        while entries := await self._client.xrange(f"sim:{kind}:{self._tag}", after, count=PAGE):
+            records += [json.loads(fields[b"data"]) for _, fields in entries if b"symbol" in fields]
+            after = b"(" + entries[-1][0]
+        return records
+
+    async def count(self, kind: str) -> int:
+        """How many entries there are, without reading them: of trades, control records too."""
+        found: int = await self._client.xlen(f"sim:{kind}:{self._tag}")
+        return found
 
     async def wanted(self) -> int:
         """How often normalize has wanted something of ingest so far."""
