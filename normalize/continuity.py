@@ -4,75 +4,33 @@ Pure: the stream's time and the trades are arguments. The struct is the saved st
 integers, the open holes and the trades that wait for proof that the venue's numbers began again.
 """
 
-from bisect import bisect_left
-from typing import Literal, NamedTuple
-
 import msgspec
 
 from normalize import intervals
-from normalize.holes import GIVEN_UP, Hole, Name, any_missing, hole_with, news
+from normalize.held import HELD_FOR, MOST_DOUBTFUL, MOST_HELD, Held, proven
+from normalize.holes import Hole, any_missing, hole_with
 from normalize.intervals import Ranges
-from normalize.spans import longest_run, overlaps, span_of, time_of
+from normalize.missing import Missing
+from normalize.outcome import Dropped, NewEpoch, Outcome
+from normalize.spans import overlaps, printable, span_of, time_of
 from pipeline.records import Trade
 from pipeline.timeframes import MINUTE, SECOND
 
 NEWER = SECOND
 """A known number is a duplicate only if it is not newer than the newest trade by more than this."""
-MOST_HELD = 100
-MOST_DOUBTFUL = 1_000
-HELD_FOR = 60 * SECOND
-CONTIGUOUS = 3
-"""So many trades in a row prove that the numbers began again."""
-MOST_INTERVALS = 1_000
 MOST_EARLY = 1_000
-PRINTS_PER_SECOND = 10_000
-LEAP = 1_000_000
-"""More numbers than PRINTS_PER_SECOND x elapsed time + LEAP are a new numbering, not a gap."""
 NEAR = MINUTE
 """A fetched trade is of the hole's numbering if it was printed so near the trades on both sides of the hole. After a
 relisting the exchange may answer with trades that only have the same numbers."""
 
-Dropped = Literal["duplicate", "overlap"]
 
-
-class Held(msgspec.Struct, frozen=True):
-    """A trade with a known number but a newer time. `doubtful`: newer by so little that it proves nothing, but
-    belongs to the new numbering if others prove one; a duplicate as soon as the old numbering goes on."""
-
-    trade: Trade
-    since: int
-    doubtful: bool
-
-
-class NewEpoch(NamedTuple):
-    """The numbers began again with the trade `first`, for `reason`; `from_time` is the last trade's before."""
-
-    epoch: int
-    first: Trade
-    from_time: int
-    reason: str
-
-
-class Outcome(NamedTuple):
-    """What became of one trade (and of held ones with it). `passed` are in order and carry their epoch; the
-    `epoch` comes before them. `buried` are (reason, trade) for the dead letters."""
-
-    passed: tuple[Trade, ...] = ()
-    epoch: NewEpoch | None = None
-    dropped: Dropped | None = None
-    buried: tuple[tuple[str, Trade], ...] = ()
-
-
-class Continuity(msgspec.Struct):
+class Continuity(Missing):
     """The state of one instrument.
 
-    `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that
-    passed. `holes` are those of this epoch, `old_holes` of earlier ones, both in order; `given_up` are holes that the
-    ledger has to close unfilled, `lost_until` the end of those it closed so. `newest` is the newest time passed,
-    `previous_*` the end of the epoch before. `touched` names the holes whose saved state is out of date.
+    `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that passed. `newest` is
+    the newest time passed, `previous_*` the end of the epoch before.
     """
 
-    epoch: int = 0
     next: int | None = None
     first: int | None = None
     since: int | None = None
@@ -81,13 +39,8 @@ class Continuity(msgspec.Struct):
     began: int = 0
     previous_next: int = 0
     previous_newest: int | None = None
-    early: Ranges = []
-    holes: list[Hole] = []
-    old_holes: list[Hole] = []
-    given_up: list[Hole] = []
-    lost_until: int = 0
-    touched: set[Name] = set()
-    held: list[Held] = []
+    early: Ranges = msgspec.field(default_factory=list)
+    held: list[Held] = msgspec.field(default_factory=list)
     trades: int = 0
     duplicates: int = 0
     overlaps: int = 0
@@ -95,17 +48,6 @@ class Continuity(msgspec.Struct):
     refused: int = 0
     repaired: int = 0
     repair_overlaps: int = 0
-    unrecoverable: int = 0
-
-    @property
-    def open_gaps(self) -> int:
-        """Holes that are in the ledger and not filled."""
-        return sum(hole.told for hole in (*self.holes, *self.old_holes))
-
-    @property
-    def missing(self) -> int:
-        """Numbers known to be missing."""
-        return sum(hole.missing for hole in (*self.holes, *self.old_holes))
 
     @property
     def complete_since(self) -> int | None:
@@ -147,28 +89,11 @@ class Continuity(msgspec.Struct):
         """A trade that was fetched to fill holes of the epoch: it fills one, or it counts for nothing. It never opens
         a hole, moves `next` or begins an epoch: what the exchange has beyond `next` the socket will bring."""
         first, last = span_of(trade)
-        hole = hole_with(self._holes_of(epoch), first, last)
+        hole = self.within(epoch, first, last)
         if hole is None or not hole.from_time - NEAR <= time_of(trade) <= hole.to_time + NEAR:
             self.repair_overlaps += 1
             return Outcome(dropped="overlap")
         return self._fill(hole, msgspec.structs.replace(trade, repaired=True), first, last)
-
-    def hole(self, name: Name) -> Hole | None:
-        """The open hole of that name."""
-        holes = self._holes_of(name[0])
-        place = bisect_left(holes, name[1], key=lambda hole: hole.first)
-        return holes[place] if place < len(holes) and holes[place].first == name[1] else None
-
-    def close(self, hole: Hole, reason: str) -> None:
-        """What remains of the hole will never come."""
-        self._end(hole, reason)
-        self.unrecoverable += hole.missing
-        self.lost_until = max(self.lost_until, hole.to_time)
-
-    def fill_up(self, hole: Hole, reason: str) -> None:
-        """What remains of the hole are numbers that no trade ever had."""
-        hole.absent, hole.remaining = hole.missing, []
-        self._end(hole, reason)
 
     def expire(self, now: int) -> Outcome:
         """Lets go of the trades held too long: nothing proved that the numbers began again."""
@@ -179,30 +104,10 @@ class Continuity(msgspec.Struct):
         """As `expire`, for all: the stream ends."""
         return self._release(list(self.held))
 
-    def changed_holes(self, now: int) -> list[Hole]:
-        """Holes whose news the ledger lacks, in order; afterwards they count as told, and filled ones are gone.
-
-        A hole is told once it is PROVISIONAL old; one filled before that never is: it was reordering.
-        """
-        told = news((*self.old_holes, *self.holes), now)
-        self.touched.update(hole.name for hole in told)
-        found, self.given_up = [*self.given_up, *told], []
-        if any(not hole.remaining for hole in told):
-            self.holes = [hole for hole in self.holes if hole.remaining]
-            self.old_holes = [hole for hole in self.old_holes if hole.remaining]
-        return found
-
     @property
     def first_number(self) -> int:
         assert self.first is not None
         return self.first
-
-    def _end(self, hole: Hole, reason: str) -> None:
-        self.holes = [other for other in self.holes if other is not hole]
-        self.old_holes = [other for other in self.old_holes if other is not hole]
-        hole.closed = reason
-        self.given_up.append(hole)
-        self.touched.add(hole.name)
 
     def _start(self, trade: Trade, time: int, opened: int) -> Outcome:
         """Nothing is known yet. A trade older than its connection was replayed on subscribing: it passes, but
@@ -220,7 +125,7 @@ class Continuity(msgspec.Struct):
         assert self.next is not None
         assert self.newest is not None
         time = time_of(trade)
-        if first - self.next > _printable(self.newest, time):
+        if first - self.next > printable(self.newest, time):
             return self._begin([trade], now, listed, None, "numbers leapt")
         # Only trades of before and after it tell that the exchange did not just correct its list.
         if first > self.next and self._relisted(listed) and self.newest < (listed or 0) <= time:
@@ -233,7 +138,7 @@ class Continuity(msgspec.Struct):
         assert self.newest is not None
         time = time_of(trade)
         if first > self.next:
-            self._open(self.next, first - 1, min(self.newest, time), time, now)
+            self.jump(self.next, first - 1, (min(self.newest, time), time), now)
         self.next = last + 1
         self.newest = max(self.newest, time)
         doubted = [held for held in self.held if held.doubtful and time_of(held.trade) <= self.newest]
@@ -242,18 +147,6 @@ class Continuity(msgspec.Struct):
             return passed
         released = self._release(doubted)
         return Outcome(passed.passed + released.passed, buried=released.buried)
-
-    def _open(self, first: int, last: int, from_time: int, to_time: int, now: int) -> None:
-        """The numbers were jumped over."""
-        while self._intervals() >= MOST_INTERVALS:
-            self._give_up_oldest()
-        hole = Hole(self.epoch, first, last, from_time, to_time, now, [(first, last)])
-        self.holes.append(hole)
-        self.touched.add(hole.name)
-
-    def _give_up_oldest(self) -> None:
-        """Nobody fills the holes: the ledger names the oldest as lost, so that the trades of today can pass."""
-        self.close((self.old_holes or self.holes)[0], GIVEN_UP)
 
     def _known(self, trade: Trade, first: int, last: int) -> Outcome:
         """Below next, in no hole, not newer: seen before, unless it is from before our start."""
@@ -273,19 +166,10 @@ class Continuity(msgspec.Struct):
         return self._pass(trade)
 
     def _fill(self, hole: Hole, trade: Trade, first: int, last: int) -> Outcome:
-        rest = intervals.subtract(hole.remaining, first, last)
-        # Pages come in order and split a hole once: one that is refused would be fetched again and again.
-        most = 2 * MOST_INTERVALS if trade.repaired else MOST_INTERVALS
-        if len(rest) > len(hole.remaining) and self._intervals() >= most:
+        if not self.fill(hole, first, last, fetched=trade.repaired):
             return self._refuse(trade)
-        hole.remaining, hole.changed = rest, True
-        hole.fetched = hole.fetched or trade.repaired
-        self.touched.add(hole.name)
         self.repaired += trade.repaired
         self.reordered += not hole.told and not trade.repaired
-        if not rest and not hole.told:
-            self.holes = [other for other in self.holes if other is not hole]
-            self.old_holes = [other for other in self.old_holes if other is not hole]
         return self._pass(trade, hole.epoch)
 
     def _hold(self, trade: Trade, now: int, listed: int | None, lowest: int, *, doubtful: bool) -> Outcome:
@@ -293,11 +177,9 @@ class Continuity(msgspec.Struct):
         if any(overlaps(held.trade, first, last) for held in self.held):
             return self._drop("duplicate")
         self.held.append(Held(trade, now, doubtful))
-        firm = sorted((held.trade for held in self.held if not held.doubtful), key=span_of)
         relisted = not doubtful and self._relisted(listed)
-        if relisted or longest_run(firm) >= CONTIGUOUS:
+        if relisted or proven(self.held):
             waiting = sorted((held.trade for held in self.held), key=span_of)
-            self.held = []
             return self._begin(waiting, now, listed, lowest, "relisted" if relisted else "numbers began again")
         most = MOST_DOUBTFUL if doubtful else MOST_HELD
         alike = [held for held in self.held if held.doubtful == doubtful]
@@ -334,8 +216,8 @@ class Continuity(msgspec.Struct):
         self.first, self.next, self.listed = span_of(head)[0], span_of(head)[0], listed
         self.began = min(time_of(trade) for trade in trades)
         self.newest = time_of(head)
-        if lowest is not None and 0 < self.next - lowest <= _printable(before, self.newest):
-            self._open(lowest, self.next - 1, min(before, self.newest), self.newest, now)
+        if lowest is not None and 0 < self.next - lowest <= printable(before, self.newest):
+            self.jump(lowest, self.next - 1, (min(before, self.newest), self.newest), now)
             self.first = lowest
         parts = [self._advance(trade, *span_of(trade), now) for trade in trades]
         passed = tuple(trade for part in parts for trade in part.passed)
@@ -359,12 +241,6 @@ class Continuity(msgspec.Struct):
             return self._refuse(trade, "trade of an ended epoch")
         return self._drop("duplicate")
 
-    def _holes_of(self, epoch: int) -> list[Hole]:
-        return self.holes if epoch == self.epoch else [hole for hole in self.old_holes if hole.epoch == epoch]
-
-    def _intervals(self) -> int:
-        return sum(len(hole.remaining) for hole in (*self.holes, *self.old_holes))
-
     def _pass(self, trade: Trade, epoch: int | None = None) -> Outcome:
         self.trades += 1
         epoch = self.epoch if epoch is None else epoch
@@ -381,8 +257,3 @@ class Continuity(msgspec.Struct):
         """What cannot be remembered does not pass."""
         self.refused += 1
         return Outcome(buried=((reason, trade),))
-
-
-def _printable(since: int, until: int) -> int:
-    """How many numbers an exchange may have given out between the two times."""
-    return PRINTS_PER_SECOND * max(0, until - since) // SECOND + LEAP

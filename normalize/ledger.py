@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from normalize.continuity import NewEpoch
 from normalize.coverage import Change
 from normalize.holes import Hole
+from normalize.outcome import NewEpoch
 from pipeline.records import CandleSettings, Coverage, Gap, Instrument
 
 

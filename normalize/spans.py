@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 
 from pipeline.records import Trade
+from pipeline.timeframes import SECOND
+
+PRINTS_PER_SECOND = 10_000
+LEAP = 1_000_000
+"""More numbers than PRINTS_PER_SECOND x elapsed time + LEAP are a new numbering, not a gap."""
 
 
 def time_of(trade: Trade) -> int:
@@ -30,3 +35,8 @@ def longest_run(trades: Iterable[Trade]) -> int:
         run = run + 1 if first == following else 1
         longest, following = max(longest, run), last + 1
     return longest
+
+
+def printable(since: int, until: int) -> int:
+    """How many numbers an exchange may have given out between the two times."""
+    return PRINTS_PER_SECOND * max(0, until - since) // SECOND + LEAP

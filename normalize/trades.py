@@ -7,9 +7,10 @@ behind them, gaps before the clock that found them.
 from collections.abc import Iterable, Sequence
 
 from normalize import ledger
-from normalize.continuity import Continuity, Outcome
+from normalize.continuity import Continuity
 from normalize.coverage import Change, Connection
 from normalize.holes import due
+from normalize.outcome import Outcome
 from normalize.outlet import Outlet
 from normalize.state import State
 from pipeline.errors import DecodeError

@@ -7,16 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalize.continuity import (
-    HELD_FOR,
-    LEAP,
-    MOST_EARLY,
-    MOST_HELD,
-    MOST_INTERVALS,
-    Continuity,
-    Outcome,
-)
+from normalize.continuity import MOST_EARLY, Continuity
+from normalize.held import HELD_FOR, MOST_HELD
 from normalize.holes import PROVISIONAL
+from normalize.missing import MOST_INTERVALS
+from normalize.outcome import Outcome
+from normalize.spans import LEAP
 from pipeline.records import Trade
 
 SECOND = 1_000_000_000
