@@ -183,6 +183,11 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
     "failing": lambda: (snapshot(process("store-0", state="BACKOFF")), "store-0", "store-0"),
     "parked": lambda: (snapshot(process("store-0", state="EXITED", parked=True)), "store-0", "store-0"),
     "hung": lambda: (snapshot(with_report("store-0", beat=NOW - HEARTBEAT_LATE - 1)), "store-0", "store-0"),
+    "stalled": lambda: (
+        snapshot(with_report("store-0", stalled=NOW - SECOND, stalled_why="does nothing")),
+        "store-0",
+        "store-0",
+    ),
     "starting": lambda: (snapshot(process("redis", state="STARTING")), "redis", "redis"),
     "stopping": lambda: (snapshot(process("store-0", state="STOPPING")), "store-0", "store-0"),
     "restarts": lambda: (snapshot(process("store-0", attempts=3)), "store-0", "store-0"),
@@ -199,11 +204,6 @@ BREAKS: dict[str, Callable[[], tuple[Snapshot, str, str | None]]] = {
     "want_old": lambda: (everything(wants=want(NOW - WANT_GRACE - 1)), "okx BTC-USDT", "ingest-okx"),
     "refused": lambda: (snapshot(ingest(subscriptions=asked(BTC_USDT="refused"))), "okx BTC-USDT", "ingest-okx"),
     "not_subscribed": lambda: (snapshot(ingest(subscriptions={})), "okx BTC-USDT", "ingest-okx"),
-    "stalled": lambda: (
-        snapshot(with_report("store-0", stalled=NOW - SECOND, stalled_why="does nothing")),
-        "store-0",
-        "store-0",
-    ),
     "open_gaps": lambda: (snapshot(normalize(open_gaps=2, missing=7)), "okx BTC-USDT", "normalize-okx"),
     "clock_skew": lambda: (snapshot(ingest(clock_offset=-CLOCK_SKEW - 1)), "okx", "ingest-okx"),
     "dead_letters": lambda: (redis(dead=DeadLetters(reasons={"bad size": 3})), "dead letters", None),
