@@ -21,6 +21,9 @@ BLOCK_MS = 500
 REREAD_MS = 60_000
 """How much of a stream that ends before its cursor is read again: what came since its Redis began anew."""
 
+_GONE = ("NOGROUP", "requires the key to exist")
+"""What XGROUP says of a group, or a stream, that is not there."""
+
 log = logging.getLogger(__name__)
 
 
@@ -163,9 +166,12 @@ class Source:
         )
 
     def _note(self, replies: Sequence[Reply]) -> None:
-        """The groups only show how far store is: one that is gone (a flushed Redis) is not worth stopping for."""
+        """Raises StepRefused where a group is gone (a flushed Redis): nothing would be trimmed until it is made again,
+        and what the stream holds now may have ids below the cursor. What else goes wrong only shows less."""
         for reply in replies:
             if isinstance(reply, redis.exceptions.ResponseError):
+                if any(words in str(reply) for words in _GONE):
+                    raise StepRefused(f"a stream was removed under us: {reply}")
                 log.warning("%s: cannot show the cursor: %s", self._keys.partition, reply)
 
 
