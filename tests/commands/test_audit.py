@@ -628,3 +628,15 @@ def test_what_is_being_audited_is_not_dropped_meanwhile(copy: Copy) -> None:
         with pytest.raises(psycopg.errors.LockNotAvailable):
             copy.change("SELECT drop_partition('candle_seconds', %s)", start)
     assert copy.change("SELECT drop_partition('trade', %s)", start) == [(None,)]
+
+
+def test_a_trade_under_two_epochs_is_stored_twice(copy: Copy) -> None:
+    """As if normalize had forgotten that the numbers had begun again."""
+    copy.change(
+        "INSERT INTO trades SELECT (jsonb_populate_record(t, '{\"epoch\": 7}')).* FROM trades t"
+        " WHERE instrument_id = %s ORDER BY time DESC LIMIT 3",
+        copy.number("BTC-USDT"),
+    )
+    code, found = copy.found("--no-klines", "--symbol", "BTC-USDT")
+    assert (code, found["duplicates"]) == (1, 3)
+    assert {len(twice["times"]) for twice in found["symbols"][0]["stored_twice"]} == {2}

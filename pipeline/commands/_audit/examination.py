@@ -111,7 +111,16 @@ class Examination:
             result.doubled += doubled
             for one in self._database.all(statements.doubled(self._id, day)):
                 result.twice.append(Twice(one["epoch"], one["sequence"], one["sequence"], tuple(one["times"])))
+        if len({one["epoch"] for one in rows}) > 1:
+            self._renamed(day)
         return [_run(one, 0, place) for one in rows[: statements.MOST_RUNS]]
+
+    def _renamed(self, day: Period) -> None:
+        """Of several epochs no two may tell the same trade."""
+        for one in self._database.each(statements.renamed(self._id, day)):
+            self._result.doubled += 1
+            if len(self._result.twice) < statements.MOST_TOLD:
+                self._result.twice.append(Twice(one["epoch"], one["sequence"], one["sequence"], tuple(one["times"])))
 
     def _judge_numbers(self, found: list[Run], entries: list[Entry], begun: tuple[int, int] | None) -> None:
         result = self._result

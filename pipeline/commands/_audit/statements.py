@@ -73,6 +73,13 @@ _DOUBLED: LiteralString = """
     ORDER BY epoch, sequence
     LIMIT {most}"""
 
+_RENAMED: LiteralString = """
+    SELECT min(epoch) AS epoch, sequence, array_agg(time) AS times
+    FROM trades
+    WHERE instrument_id = {instrument} AND time >= {start} AND time < {end}
+    GROUP BY time, sequence HAVING count(*) > 1
+    ORDER BY time, sequence"""
+
 _AROUND: LiteralString = """
     (SELECT epoch, coalesce(first_sequence, sequence) AS first, sequence AS last, time, -1 AS side
      FROM trades WHERE instrument_id = {instrument} AND time < {start} ORDER BY time DESC, sequence DESC LIMIT {most})
@@ -177,6 +184,11 @@ def runs(instrument: int, period: Period) -> Statement:
 def doubled(instrument: int, period: Period) -> Statement:
     """Numbers that more than one row tells."""
     return _filled(_DOUBLED, instrument=instrument, most=MOST_TOLD, **_ends(period))
+
+
+def renamed(instrument: int, period: Period) -> Statement:
+    """Trades that stand under more than one epoch: the same number at the same time."""
+    return _filled(_RENAMED, instrument=instrument, **_ends(period))
 
 
 def around(instrument: int, period: Period) -> Statement:
