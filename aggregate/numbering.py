@@ -43,7 +43,7 @@ class Numbering:
     def gap(self, record: Gap) -> None:
         """The ledger confirmed a gap or gave it up. What fills one is seen from the trades."""
         first, last = record.from_sequence, record.to_sequence
-        if record.state == "closed":
+        if record.state == "closed" and record.remaining:
             self._look_again(self._unknown.lose(record.epoch, first, last))
         elif record.state == "opened":
             self._confirmed(self._unknown.confirm(record.epoch, first, last))
@@ -68,6 +68,9 @@ class Numbering:
             gone = [f.name for f in quiet if high // f.width - low // f.width > 1 or low < f.ceded]
             if gone:
                 self._windows.rebuilds.add(filled.known, gone)
+        for span in filled.strays:
+            # Store goes by the trades beside a gap: what it said of these times while the gap was open may be false.
+            self._windows.rebuilds.add(span, [frame.name for frame in self._windows.frames])
         return filled.before
 
     def _anchor(self, trade: Trade, first: int, time: int) -> bool:

@@ -16,7 +16,8 @@ Span = tuple[int, int]
 class Range(msgspec.Struct, array_like=True):
     """Numbers `first`…`last` of `epoch` are missing, of times `start` to `end`. `pending`: the jump was seen at
     that `received` and is not explained yet; None when the ledger has it. `shown`: when it was seen, candles of windows
-    that end by then had been issued and let go."""
+    that end by then had been issued and let go. `before`, `after`: times of the trades beside it, where these lie
+    outside of `start` to `end`."""
 
     epoch: int
     first: int
@@ -25,13 +26,22 @@ class Range(msgspec.Struct, array_like=True):
     end: int
     pending: int | None
     shown: int = 0
+    before: int | None = None
+    after: int | None = None
+
+    def strays(self) -> list[Span]:
+        """Times outside of it that whoever goes by the trades beside it takes for unknown too."""
+        beside = ((self.before, self.start), (self.after, self.end))
+        return [(min(time, edge), max(time, edge)) for time, edge in beside if time is not None]
 
 
 class Filled(NamedTuple):
-    """What a trade did to the ranges: the time they spanned before, and what of it (or its own) is known now."""
+    """What a trade did to the ranges: the time they spanned before, what of it (or its own) is known now, and `strays`
+    of theirs, which may be known now."""
 
     before: Span
     known: Span
+    strays: list[Span]
 
 
 class Unknown:
@@ -57,14 +67,17 @@ class Unknown:
         low, high = [], []
         for found in hit:
             at = min(max(time, found.start), found.end)
-            left = Range(epoch, found.first, first - 1, found.start, at, found.pending, found.shown)
-            right = Range(epoch, last + 1, found.last, at, found.end, found.pending, found.shown)
+            stray = None if time == at else time
+            seen = found.pending, found.shown
+            left = Range(epoch, found.first, first - 1, found.start, at, *seen, found.before, stray)
+            right = Range(epoch, last + 1, found.last, at, found.end, *seen, stray, found.after)
             place = self.ranges.index(found)
             self.ranges[place : place + 1] = [part for part in (left, right) if part.first <= part.last]
             low.append(at if left.first <= left.last else found.start)
             high.append(at if right.first <= right.last else found.end)
         before = self._touched(hit)
-        return None if before is None else Filled(before, (min(low), max(high)))
+        strays = [span for found in hit for span in found.strays()]
+        return None if before is None else Filled(before, (min(low), max(high)), strays)
 
     def confirm(self, epoch: int, first: int, last: int) -> Span | None:
         """The ledger has the gap. Returns the time of the ranges that were pending."""

@@ -74,6 +74,7 @@ def test_in_the_end_every_candle_is_that_of_all_trades(
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, FRAMES, QUIET, LONGEST, st.integers(5, 120), st.lists(st.integers(5, 300), min_size=1, max_size=5))
 @example(286, ("1m", "4h"), "1m", 60_000.0, 120, [60])
+@example(39558, ("1s", "5s", "1m", "5m", "1h", "1d"), "1m", 60_000.0, 14, [5])
 def test_trades_whose_times_are_not_in_the_order_of_their_numbers_are_in_their_candles_in_the_end(
     seed: int, frames: tuple[str, ...], quiet_from: str, longest: float, events: int, sizes: list[int]
 ) -> None:

@@ -63,8 +63,9 @@ def test_lost_time_stays_until_it_is_forgotten() -> None:
 def test_a_time_that_goes_back_is_a_span_all_the_same() -> None:
     unknown = Unknown()
     assert unknown.add(Range(0, 1, 2, 200, 90, None)) == (90, 200)
-    assert unknown.fill(0, 1, 1, 500) == ((90, 200), (90, 200))
+    assert unknown.fill(0, 1, 1, 500) == ((90, 200), (90, 200), [])
     assert unknown.missing(0, 1_000) == 1, "a time outside the neighbours' is taken as the nearer one"
+    assert unknown.fill(0, 2, 2, 150) == ((200, 200), (200, 200), [(200, 500)]), "and told when what is beside it comes"
 
 
 def test_a_jump_nobody_explains_is_confirmed_in_the_end() -> None:
