@@ -45,6 +45,8 @@ class Numbering:
         first, last = record.from_sequence, record.to_sequence
         if record.state == "closed" and record.remaining:
             self._look_again(self._unknown.lose(record.epoch, first, last))
+        elif record.state == "closed":
+            self._clear(record.epoch, first, last, record.to_time)
         elif record.state == "opened":
             self._confirmed(self._unknown.confirm(record.epoch, first, last))
             self._learn(record)
@@ -55,6 +57,15 @@ class Numbering:
             return False
         self._confirmed(overdue)
         return True
+
+    def _clear(self, epoch: int, first: int, last: int, time: int) -> None:
+        """Numbers that no trade ever had (0 where an epoch begins at 1) are missing no more. No trade comes that would
+        have candles made anew that are no longer kept."""
+        filled = self._unknown.fill(epoch, first, last, time)
+        if filled is not None:
+            self._look_again(filled.known)
+            if filled.known[0] < self._windows.closed - KEPT:
+                self._windows.rebuilds.add(filled.known, [frame.name for frame in self._windows.frames])
 
     def _fill(self, trade: Trade, first: int, time: int) -> Span | None:
         """One of the missing trades came. Quiet windows beside it that are no longer kept are store's to compute."""

@@ -197,6 +197,20 @@ def test_a_gap_below_the_first_number_seen_of_an_epoch_counts_until_it_is_filled
     assert newest == {0: ("repaired", 0), 2: ("repaired", 0), 4: ("repaired", 0), 5: ("complete", 0)}
 
 
+def test_a_gap_that_closes_with_nothing_missing_leaves_nothing_partial() -> None:
+    """Only the exchange could tell that its new numbers begin at 1, not at 0."""
+    seen = [covered(0), trade(500, 0.5), trade(1, 4.5, epoch=1), trade(2, 5.5, epoch=1), clock(7)]
+    opened = gap("opened", 0, 0, 0.5, 4.5, 7.5, epoch=1, remaining=((0, 0),))
+    player = played(*seen, opened, clock(7.5))
+    assert {start: quality for start, quality, *_ in brief(player.candles("1s"))}[4] == "partial"
+    player.play(entries([gap("closed", 0, 0, 0.5, 4.5, 30, epoch=1), clock(30), trade(3, 61, epoch=1), clock(63)]))
+    newest = {start: (quality, missing) for start, quality, _, missing in brief(player.candles("1s"))}
+    assert newest == {second: ("repaired" if second < 5 else "complete", 0) for second in (0, 4, 5, 61)}
+    assert brief(player.candles("1m"))[-1][1] == "complete"
+    lost = played(*seen, opened, clock(7.5), gap("closed", 0, 0, 0.5, 4.5, 30, epoch=1, remaining=((0, 0),)), clock(30))
+    assert {start: quality for start, quality, *_ in brief(lost.candles("1s"))}[4] == "partial"
+
+
 def test_a_record_of_several_numbers_continues_the_sequence() -> None:
     player = played(covered(0), trade(1, 0.5), trade(4, 1.5, first_sequence=2, fills=3), trade(5, 2.5), clock(4))
     assert [candle[1] for candle in brief(player.candles("1s"))] == ["complete"] * 3
