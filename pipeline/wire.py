@@ -5,7 +5,7 @@ StepRefused has to restore. redis-py does the handshake, the packing and the par
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 import redis.exceptions
@@ -109,3 +109,7 @@ def _fault(error: redis.exceptions.ResponseError) -> ServerAway | ContractBroken
     if isinstance(error, temporary) or text.startswith(_FOR_NOW) or any(word in text for word in ("OOM", "EXECABORT")):
         return ServerAway(f"Redis refuses for now: {text}")
     return ContractBroken(f"Redis refused a command: {text}")
+
+
+OpenWire = Callable[[], Awaitable[Wire]]
+"""Opens a connection of its own. Raises ServerAway."""

@@ -232,3 +232,7 @@ def _server_faults() -> Iterator[None]:
     except (psycopg.Error, TimeoutError, OSError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise PostgresAway(f"Postgres: {first_line or type(error).__name__}") from error
+
+
+OpenDatabase = Callable[[], Awaitable[Database]]
+"""Opens a connection of its own. Raises PostgresAway."""

@@ -7,7 +7,7 @@ so a crash at any point, or trades and candles that come meanwhile, only mean an
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from pipeline.errors import ServerAway, StepRefused
@@ -15,9 +15,9 @@ from pipeline.pause import pause
 from pipeline.steps import Step, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.text import moment
-from pipeline.wire import Wire, check
+from pipeline.wire import OpenWire, Wire, check
 from store.batch import STAGE
-from store.postgres import Database
+from store.postgres import Database, OpenDatabase
 from store.progress import Progress
 from store.recomputed import Key, Wanted, corrected, pieces, together
 
@@ -29,9 +29,6 @@ LONGEST_PAUSE = 10.0
 MOST_ROWS = 200
 MOST_TURNS = 20
 """So often a request may find something to correct: each turn but the first must have met news."""
-
-OpenWire = Callable[[], Awaitable[Wire]]
-OpenDatabase = Callable[[], Awaitable[Database]]
 
 
 async def rebuild_partition(

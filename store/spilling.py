@@ -6,13 +6,13 @@ connection of its own; either of the two reads, never both. Knows no Postgres.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.errors import DecodeError, ServerAway, StepRefused
 from pipeline.pause import pause
 from pipeline.steps import Entry
 from pipeline.streams import Keys
-from pipeline.wire import Wire
+from pipeline.wire import OpenWire
 from store import entries as decode
 from store.batch import Cursor, Validity
 from store.progress import Progress
@@ -29,8 +29,6 @@ TICK = 0.1
 LINGER = 0.5
 """Seconds in which entries gather: until they are on disk the streams have them."""
 FULL_PAUSE = 2.0
-
-OpenWire = Callable[[], Awaitable[Wire]]
 
 
 class Spilling:

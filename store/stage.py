@@ -8,7 +8,7 @@ comes on disk (spilling.py); it is loaded before the streams are read again (uns
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.errors import ServerAway, StepRefused
 from pipeline.pause import pause
@@ -16,10 +16,10 @@ from pipeline.records import DeadLetter
 from pipeline.steps import Step
 from pipeline.streams import READERS, Keys
 from pipeline.timeframes import DAY
-from pipeline.wire import Wire, check
+from pipeline.wire import OpenWire, Wire, check
 from store.batch import STAGE, Batch, Cursor, Partition
 from store.faults import TooManyFaults
-from store.postgres import Database, PostgresAway
+from store.postgres import Database, OpenDatabase, PostgresAway
 from store.progress import Progress
 from store.source import Elsewhere, Source
 from store.spill import Spill
@@ -34,9 +34,6 @@ SLOW = 2.0
 DAYS_AHEAD = 2
 IDLE_AGE = 1.0
 """Seconds for which entries that make no row (a clock, four times a second) wait for one that does."""
-
-OpenWire = Callable[[], Awaitable[Wire]]
-OpenDatabase = Callable[[], Awaitable[Database]]
 
 
 async def store_partition(
