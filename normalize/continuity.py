@@ -7,7 +7,7 @@ integers, the open holes and the trades that wait for proof that the venue's num
 import msgspec
 
 from normalize import intervals
-from normalize.held import HELD_FOR, MOST_DOUBTFUL, MOST_HELD, Held, proven
+from normalize.held import DOUBTED_FOR, HELD_FOR, MOST_DOUBTFUL, MOST_HELD, Held, proven
 from normalize.holes import Hole, any_missing, hole_with
 from normalize.intervals import Ranges
 from normalize.missing import Missing
@@ -97,7 +97,7 @@ class Continuity(Missing):
 
     def expire(self, now: int) -> Outcome:
         """Lets go of the trades held too long: nothing proved that the numbers began again."""
-        ripe = [held for held in self.held if now - held.since > HELD_FOR]
+        ripe = [held for held in self.held if now - held.since > (DOUBTED_FOR if held.doubtful else HELD_FOR)]
         return self._release(ripe) if ripe else Outcome()
 
     def give_up(self) -> Outcome:

@@ -6,11 +6,13 @@ import msgspec
 
 from normalize.spans import longest_run, span_of
 from pipeline.records import Trade
-from pipeline.timeframes import SECOND
+from pipeline.timeframes import DAY, MINUTE
 
 MOST_HELD = 100
 MOST_DOUBTFUL = 1_000
-HELD_FOR = 60 * SECOND
+HELD_FOR = 7 * DAY
+"""What may be the first of new numbers waits so long for two more: a pair may trade once a day."""
+DOUBTED_FOR = MINUTE
 CONTIGUOUS = 3
 """So many trades in a row prove that the numbers began again."""
 

@@ -27,9 +27,9 @@ class Repair(msgspec.Struct, omit_defaults=True):
     `number` is that of its last want, `since` the host's time at which it was first wanted. `wanted`: it stands in
     `md:want` as `first` … `last`, written at age `written`, when `missing` numbers had not come; else it is wanted
     (anew) at age `due`. `failures` sets the pause, `answer` is what came of the last want. `once`, `twice`, `lost`:
-    numbers that one, two, three answers spanned and lacked. `unread`: numbers of which pages of this want showed rows
-    that cannot be read, `unreadable` how many answers in a row did; those of `illegible` were shown so too often, and
-    are `lost`.
+    numbers that one, two, three answers spanned and lacked; `lacked` is the age at which `once` grew last. `unread`:
+    numbers of which pages of this want showed rows that cannot be read, `unreadable` how many answers in a row did;
+    those of `illegible` were shown so too often, and are `lost`.
     """
 
     number: int = 0
@@ -42,6 +42,7 @@ class Repair(msgspec.Struct, omit_defaults=True):
     due: int = 0
     failures: int = 0
     answer: str | None = None
+    lacked: int = 0
     once: Ranges = []
     twice: Ranges = []
     lost: Ranges = []

@@ -24,6 +24,9 @@ FIRST_PAUSE = 5 * SECOND
 LONGEST_PAUSE = 10 * MINUTE
 MOST_UNREAD = 10
 """So many answers in a row may show rows that cannot be read, and nothing else: half an hour."""
+LACKED_FOR = MINUTE
+"""So much later than the first the third answer must lack a number: an exchange's history may be behind its socket,
+and what is closed is never asked for again."""
 MOST_REASON = 200
 LACKED = "unrecoverable: the exchange does not have them"
 ENDED = "unrecoverable: the contract has ended"
@@ -177,7 +180,7 @@ class Repairs:
         span = [] if data.first is None or data.last is None else [(data.first, data.last)]
         unread = intervals.within(hole.fetchable, repair.unread)
         lacking = intervals.without(intervals.within(hole.fetchable, span), unread)
-        _count(repair, lacking)
+        late = _count(repair, lacking, self._state.stream.now)
         _despair(repair, [] if progress else unread)
         if not hole.fetchable:
             self._lack(key, hole)
@@ -187,6 +190,7 @@ class Repairs:
         if lacking or unread or not progress:
             repair.answer = _answer(intervals.count(lacking), intervals.count(unread))
             self._again(repair)
+            repair.due = max(repair.due, late)
         else:
             # The answer spanned a part; the rest needs no pause.
             repair.due = self._state.stream.now
@@ -233,11 +237,17 @@ def _waits(hole: Hole, now: int) -> bool:
     return hole.told and (repair is None or (not repair.wanted and repair.due <= now))
 
 
-def _count(repair: Repair, lacking: intervals.Ranges) -> None:
-    """One more answer spanned these numbers and lacked them."""
-    repair.lost = intervals.union(repair.lost, intervals.within(lacking, repair.twice))
+def _count(repair: Repair, lacking: intervals.Ranges, now: int) -> int:
+    """One more answer spanned these numbers and lacked them. The age at which the next one may settle it."""
+    thrice = intervals.within(lacking, repair.twice)
+    # Who lists 1 is not behind: the numbers begin there.
+    begun = lacking == [(0, 0)]
+    if begun or now - repair.lacked >= LACKED_FOR:
+        repair.lost = intervals.union(repair.lost, thrice)
     repair.twice = intervals.union(repair.twice, intervals.within(lacking, repair.once))
-    repair.once = intervals.union(repair.once, lacking)
+    if intervals.without(lacking, repair.once):
+        repair.once, repair.lacked = intervals.union(repair.once, lacking), now
+    return repair.lacked + LACKED_FOR if intervals.within(lacking, repair.twice) and not begun else 0
 
 
 def _despair(repair: Repair, unread: intervals.Ranges) -> None:

@@ -333,12 +333,25 @@ def test_held_trades_that_prove_nothing_are_buried_after_a_minute() -> None:
         feed.take(number, number - 1000)
     feed.take(7, 10, now=10)
     feed.take(500, 11, now=11)
-    assert not feed.state.expire(70 * SECOND).buried
-    feed.keep(feed.state.expire(70 * SECOND + 1))
+    assert not feed.state.expire(10 * SECOND + HELD_FOR).buried
+    feed.keep(feed.state.expire(10 * SECOND + HELD_FOR + 1))
     assert feed.buried == [("known number with a newer time", 7)]
     feed.keep(feed.state.give_up())
     assert [number for _, number in feed.buried] == [7, 500]
     assert not feed.state.busy
+
+
+def test_numbers_that_begin_again_of_a_pair_that_hardly_trades() -> None:
+    """Nobody else tells of it: of three trades in three days the first two wait for the third."""
+    feed = Feed()
+    for number in (1000, 1001):
+        feed.take(number, number - 1000)
+    for day in (1, 2, 3):
+        at = day * 86_000
+        feed.take(day, at)
+        feed.keep(feed.state.expire(at * SECOND + 100))
+    assert feed.passed[2:] == [(1, 1), (1, 2), (1, 3)]
+    assert not feed.buried
 
 
 def test_at_most_a_hundred_are_held() -> None:

@@ -146,17 +146,19 @@ def test_what_three_answers_span_and_lack_is_unrecoverable() -> None:
     assert run(*frames).wants == {}, "5 s after the answer"
     frames += [clock(10.25)]
     assert (run(*frames).wants[KEY]["number"], run(*frames).wants[KEY]["first"]) == (2, 7)
-    frames += [answered(2, 11, 7, 8), clock(20.9), clock(21.25)]
+    frames += [answered(2, 11, 7, 8), clock(21.25), clock(65)]
+    assert run(*frames).wants == {}, "its history may be so far behind"
+    frames += [clock(65.25)]
     played = run(*frames)
     assert played.wants[KEY]["number"] == 3
-    assert played.wants[KEY]["since"] == T0 + round(4.25 * SECOND), "10 s after, first wanted then"
-    played = run(*frames, answered(3, 22, 7, 8), clock(22.25))
+    assert played.wants[KEY]["since"] == T0 + round(4.25 * SECOND), "a minute after it lacked them first"
+    played = run(*frames, answered(3, 66, 7, 8), clock(66.25))
     assert told(played.of("gap"))[-1] == ("closed", LACKED, [[7, 8]])
     assert played.wants == {}
     assert row(played)["unrecoverable"] == 2
     assert row(played)["since"] == T0 + 2 * SECOND
     assert not any(field.startswith(b"hole:") for field in played.state)
-    late = run(*frames, answered(3, 22, 7, 8), trade(7, 1.7, delay=21), clock(22.25))
+    late = run(*frames, answered(3, 66, 7, 8), trade(7, 1.7, delay=65), clock(66.25))
     assert (0, 7) not in late.trades(), "what is named as lost stays lost"
 
 

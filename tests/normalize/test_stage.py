@@ -85,7 +85,7 @@ def test_a_changed_listing_time_makes_one_trade_enough() -> None:
 
 
 def test_trades_held_in_vain_become_dead_letters_with_the_trade_inside() -> None:
-    frames = started(trade(1000, 1), trade(5, 10), *(clock(second) for second in range(11, 80)))
+    frames = started(trade(1000, 1), trade(5, 10), *(clock(11 + 86_400 * day) for day in range(8)))
     played = run(*frames)
     (letter,) = played.stream("dead")
     assert letter["reason"] == "known number with a newer time"
