@@ -148,9 +148,10 @@ class Ingest:
 
     def _make_writer(self, partition: str, started: int, partitions: int) -> Writer:
         settings, heartbeat = self._settings, self._heartbeat
-        folder = settings.state_dir / "spool" / heartbeat.name / partition
-        spool = Spool(folder, settings.file.disk.spool_bytes // partitions, heartbeat.error)
         keys = Keys(settings.namespace, partition)
+        # What was made for a namespace must not get into another.
+        folder = settings.state_dir / "spool" / heartbeat.name / f"{keys.namespace}.{partition}"
+        spool = Spool(folder, settings.file.disk.spool_bytes // partitions, heartbeat.error)
         return Writer(keys, self._open_ready, heartbeat, started, self._timing, spool=spool)
 
     def _make_partitions(self, ws_url: str) -> list[Partition]:

@@ -54,7 +54,7 @@ class Spool:
 
     async def open(self) -> None:
         """Finds what an earlier process left; once is enough. Raises SegmentsInUse. Where the disk fails there is no
-        spool: told."""
+        spool until the next connection to Redis: told."""
         if self._opened:
             return
         try:
@@ -68,7 +68,6 @@ class Spool:
                 segments.rewind()
                 self._look_at([entry for stored in first if (entry := self._decoded(stored.data))], first_frame=True)
         except (OSError, DiskFull) as error:
-            self._opened = True
             self._tell(f"cannot open the spool, frames wait in memory only: {error}")
             return
         if segments.torn:

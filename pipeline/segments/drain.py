@@ -38,7 +38,13 @@ class Drain:
         """The next record before number `end` that can be read; those that cannot are counted on the way. Raises
         OSError."""
         while (file := self._file()) is not None:
-            data, after = take(self._reading(file), file.number, self.at.offset, file.end)
+            try:
+                opened = self._reading(file)
+            except FileNotFoundError:
+                # Somebody removed it. How many records these were, the next file tells.
+                self.at = Position(file.number, file.end, self.at.record)
+                continue
+            data, after = take(opened, file.number, self.at.offset, file.end)
             at, self.at = self.at, Position(file.number, after, self.at.record + 1)
             if data is not None:
                 return Stored(self.at, data)

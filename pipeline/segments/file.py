@@ -218,21 +218,25 @@ def write_mark(file: int, mark: Position, turn: int) -> None:
 
 def _look(file: int, number: int, offset: int, end: int) -> tuple[bytes | None, int]:
     """As `take`, but believes every length that fits."""
-    head = os.pread(file, RECORD.size, offset)
+    head = _bytes(file, RECORD.size, offset)
     if len(head) < RECORD.size:
         return None, end
     length, checksum = RECORD.unpack(head)
     after = offset + RECORD.size + length
     if after > end:
         return None, end
+    data = _bytes(file, length, offset + RECORD.size)
+    return (data if len(data) == length and _checksum(number, offset, data) == checksum else None), after
+
+
+def _bytes(file: int, length: int, offset: int) -> bytes:
+    """What the disk has there; a block that it cannot read is as damaged as one it reads wrongly."""
     try:
-        data = os.pread(file, length, offset + RECORD.size)
+        return os.pread(file, length, offset)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        # A block the disk cannot read is as damaged as one it reads wrongly.
-        data = b""
-    return (data if len(data) == length and _checksum(number, offset, data) == checksum else None), after
+        return b""
 
 
 def _checksum(number: int, offset: int, data: bytes) -> int:

@@ -52,7 +52,8 @@ class Segments:
     A record torn at the very end is cut when the folder is opened: `torn` and `torn_bytes` tell. One that is
     damaged further in is skipped alone where its length still leads to a good record; else the rest of its file is
     lost, since no border in it can be trusted. `lost` tells how many records, once reading has come past them: each
-    file notes the running number of its first record, so none goes uncounted.
+    file notes the running number of its first record, so none goes uncounted. So are the records of files that somebody
+    removed; a folder that is gone is made anew.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int, segment_bytes: int = 16 * MIB) -> None:
@@ -202,7 +203,7 @@ class Segments:
             file = self._files.pop(0)
             if not self._files:
                 self._tail.close()
-            file.path.unlink()
+            file.path.unlink(missing_ok=True)
         self._weigh()
 
     def _weigh(self) -> None:

@@ -1,6 +1,7 @@
 """The back: appends to the last file, syncs, and takes back what a failed sync leaves in doubt."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,12 +67,14 @@ class Tail:
             if file.end == HEADER.size or file.end + size <= self._each:
                 return file, self._opened
         file = File(self._folder, self._last + 1, self.next, HEADER.size)
+        # Whoever needs room on the disk may have removed all of it.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         opened = os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             write(opened, header(self.next), 0)
         except BaseException:
             os.close(opened)
-            file.path.unlink()
+            file.path.unlink(missing_ok=True)
             raise
         self.close()
         self._opened, self._last = opened, file.number
@@ -83,12 +86,16 @@ class Tail:
             if self._opened is None:
                 raise ValueError(f"{self._folder} is closed")
             flush(self._opened)
+            if not os.fstat(self._opened).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "removed while it was written", str(file.path))
             return
-        opened = os.open(file.path, os.O_RDWR)
-        try:
-            flush(opened)
-        finally:
-            os.close(opened)
+        # What was removed is lost, and counted when its turn comes to be read.
+        with contextlib.suppress(FileNotFoundError):
+            opened = os.open(file.path, os.O_RDWR)
+            try:
+                flush(opened)
+            finally:
+                os.close(opened)
 
     def _take_back(self) -> None:
         """Undoes what was appended since the last sync, as far as the disk lets us."""

@@ -16,7 +16,7 @@ import redis.asyncio
 from ingest.main import run, timing_of
 from ingest.timing import MILLISECOND, Timing
 from pipeline.errors import SettingsError
-from pipeline.frames import ClockData, Frame, RawEntry
+from pipeline.frames import ClockData, Frame, RawEntry, unpack
 from pipeline.reports import Report, read
 from pipeline.settings import Settings, TradingPair
 from pipeline.timeframes import SECOND
@@ -332,6 +332,36 @@ async def test_a_restart_begins_a_new_writer(settings: Settings, redis_url: str)
     for _, group in itertools.groupby(entries, key=lambda entry: entry.w):
         check(list(group))
     assert len({entry.w for entry in entries}) == 2
+
+
+async def test_what_was_kept_for_one_namespace_does_not_get_into_another(
+    settings: Settings, redis_server: RedisServer
+) -> None:
+    """Simulated trades on disk, and then the settings of a live instance."""
+    timing = msgspec.structs.replace(QUICK, spool_after=200 * MILLISECOND, flush=200 * MILLISECOND)
+    async with collecting(settings, timing):
+        await more_trades(redis_server.url)
+        await asyncio.to_thread(redis_server.kill)
+
+        async def spooled() -> bool:
+            return report(settings).details["spool"]["okx"]["records"] >= 5
+
+        await eventually(spooled)
+    await asyncio.to_thread(redis_server.start)
+    kept = await read_raw(redis_server.url)
+    other = msgspec.structs.replace(settings.file.redis, namespace="other")
+    moved = msgspec.structs.replace(settings, file=msgspec.structs.replace(settings.file, redis=other))
+    async with collecting(moved):
+
+        async def begun() -> bool:
+            async with redis.asyncio.from_url(redis_server.url) as client:
+                return bool(await client.xlen("other:raw:{okx}"))
+
+        await eventually(begun)
+    assert await read_raw(redis_server.url) == kept
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        entries = [unpack(fields) for _, fields in await client.xrange("other:raw:{okx}")]
+    assert len({entry.w for entry in entries}) == 1, "no entry of the process before"
 
 
 async def test_what_redis_did_not_take_before_the_stop_is_written_by_the_next_start(
