@@ -134,7 +134,13 @@ _WINDOWS: LiteralString = """
         FROM (SELECT * FROM candles WHERE instrument_id = {instrument} AND timeframe = {timeframe}
                                       AND open_time >= {start} AND open_time < {end}) AS c
         FULL JOIN candles_of_trades({instrument}, {timeframe}, {start}, {end}) AS t ON t.open_time = c.open_time
+        CROSS JOIN (
+            SELECT min(open_time) AS first, max(open_time) AS last FROM candles
+            WHERE instrument_id = {instrument} AND timeframe = {timeframe} AND quality = 'quiet'
+              AND open_time >= {start} - interval '1 day' AND open_time < {end} + interval '1 day'
+        ) AS quiet
         WHERE (c.open_time IS NULL AND t.trades_count > 0) OR (t.open_time IS NULL)
+           OR (c.open_time IS NULL AND t.quality = 'quiet' AND t.open_time > quiet.first AND t.open_time < quiet.last)
            OR (c.close_time, {ours}) IS DISTINCT FROM (t.close_time, {theirs}) AND c.open_time IS NOT NULL
            OR (c.quality = 'partial') <> (t.quality = 'partial') OR (c.quality = 'quiet') <> (t.quality = 'quiet')
            OR (c.quality = 'partial') <> (c.missing > 0)
@@ -222,7 +228,8 @@ def count(instrument: int, timeframe: str, period: Period) -> Statement:
 
 
 def windows(instrument: int, timeframe: str, period: Period) -> Statement:
-    """The windows whose candle is not what the stored trades make of it, or that may be so."""
+    """The windows whose candle is not what the stored trades make of it, or that may be so. From which time frame on
+    windows without trades have candles is a setting: they must where others before and after them do."""
     columns = {
         "both": _columns(f"c.{name} AS {name}, t.{name} AS made_{name}" for name in VALUES),
         "ours": _columns(f"c.{name}" for name in VALUES),

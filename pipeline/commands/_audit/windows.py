@@ -62,7 +62,8 @@ def judged(row: Mapping[str, Any], timeframe: str, width: timedelta, known: Term
     if not row["stored"]:
         required = any(end > span.start + SLACK and (span.end is None or start < span.end) for span in known.made)
         count = row["made_trades_count"]
-        what = f"no candle, and {count} trades are stored"
+        required = required and (count > 0 or not _doubtful(start, end, known))
+        what = f"no candle, and {count} trades are stored" if count else "no candle, and surely there was no trade"
         return Fault("missing_candle", timeframe, start, what) if required else None
     if row["close_time"] != end:
         fields = {"close_time": (row["close_time"], end)}
