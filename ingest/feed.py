@@ -134,7 +134,7 @@ class Numbers(msgspec.Struct, frozen=True):
     highest: int | None
     count: int
 
-    def reaches(self, first: int, last: int) -> bool:
+    def reaches(self, first: int, last: float) -> bool:
         """Whether it goes into these."""
         return self.lowest is not None and self.highest is not None and self.lowest <= last and self.highest >= first
 
@@ -244,7 +244,7 @@ class Feed(Protocol):
         """The request whose answer is the order book."""
 
     def history(self, want: Want, now: int) -> History:
-        """How to fetch the trades wanted, at `now` (ns UTC); `want` names `first` and `last`."""
+        """How to fetch the trades wanted, at `now` (ns UTC); `want` names `first`, and `last` where that is known."""
 
     def fault(self, status: int, body: str) -> Refused | None:
         """What is wrong with a REST answer, or None."""

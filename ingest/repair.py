@@ -68,10 +68,16 @@ class Repair:
 
     @property
     def wanted(self) -> int:
-        """How many numbers are wanted in all."""
+        """How many numbers are wanted in all; 0 where only the exchange knows that."""
         assert self.want.first is not None
-        assert self.want.last is not None
+        if self.want.last is None:
+            return 0
         return self.want.last - self.want.first + 1
+
+    @property
+    def newest(self) -> bool:
+        """Whether it asks for the newest trades, of which there may be none: what is known to lack goes before."""
+        return self.want.last is None
 
     @property
     def idle(self) -> bool:
@@ -80,7 +86,7 @@ class Repair:
 
     @property
     def left(self) -> int:
-        return self.wanted - self.done
+        return max(0, self.wanted - self.done)
 
     @property
     def urgency(self) -> tuple[int, str]:

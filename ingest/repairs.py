@@ -8,6 +8,7 @@ a page.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -36,6 +37,8 @@ from pipeline.wants import Want
 LANES = 4
 SHARE = 0.6
 """Of an allowance that snapshots, lists or the clock draw on too: those always come through."""
+NEWEST_SHARE = 0.3
+"""Of any allowance, for the newest trades of instruments that are silent: after a cut all of them are asked for."""
 DOUBT = 4 * DAY
 """How much longer than it surely remembers the exchange may remember: three months are 89 to 92 days."""
 BUSY = SECOND // 50
@@ -107,7 +110,7 @@ class Repairs:
         }
 
     def _begin(self, context: Context, key: str, want: Want, late: bool) -> None:
-        if want.first is None or want.last is None or want.first > want.last:
+        if want.first is None or (want.last is not None and want.first > want.last):
             context.report(f"{key}: a want of trades that names none")
             return
         horizon = self._feed.horizon
@@ -142,15 +145,15 @@ class Repairs:
             now = self._clock.monotonic()
             if now - self._looked >= LOOK:
                 self._look(now)
-            places: dict[Request, int] = {}
+            places: dict[tuple[str, int, float], int] = {}
             waits = {each: self._wait(each, places, now) for each in self._open() if each.idle}
             if ready := [each for each, wait in waits.items() if wait <= 0]:
                 self._small = not self._small
-                return min(ready, key=lambda each: (each.left if self._small else 0, each.urgency))
+                return min(ready, key=lambda each: (each.newest, each.left if self._small else 0, each.urgency))
             self._stirred.clear()
             await within(min(waits.values(), default=LOOK), self._stirred)
 
-    def _wait(self, repair: Repair, places: dict[Request, int], now: int) -> int:
+    def _wait(self, repair: Repair, places: dict[tuple[str, int, float], int], now: int) -> int:
         """How long (ns) its next page has to wait, at least; places are looked up once for all of a kind. The turn is
         decided when there is a place, not before: else whoever came first would have it."""
         if repair.due > now:
@@ -160,12 +163,13 @@ class Repairs:
         assert repair.history is not None
         if (request := repair.history.next()) is None:
             return 0
-        kind = Request("", request.allowance, request.weight)
+        share = self._share(repair, request)
+        kind = request.allowance, request.weight, share
         if kind not in places:
             budget = self._rest.budgets[request.allowance]
             # Where the exchange wants nothing for long, asking ends at once, and that is told.
             long = budget.held - now > self._timing.rest_patience
-            places[kind] = 0 if long else budget.next(now, request.weight, self._share(request)) - now
+            places[kind] = 0 if long else budget.next(now, request.weight, share) - now
         return min(places[kind], LOOK)
 
     async def _page(self, repair: Repair) -> None:
@@ -176,7 +180,7 @@ class Repairs:
             self._end(repair)
             return
         self._allowances.add(request.allowance)
-        share = self._share(request)
+        share = self._share(repair, request)
         try:
             answer = await self._rest.get(request, tries=1, share=share, sending=lambda: self._asked(repair))
             self._write(repair, answer)
@@ -186,7 +190,7 @@ class Repairs:
     async def _files(self, bulk: Bulk) -> None:
         """Beside the pages of all others, one daily file after the other where that is cheaper."""
         while True:
-            chosen = bulk.choose(self._open(), self._allowed())
+            chosen = bulk.choose((each for each in self._open() if not each.newest), self._allowed())
             if chosen is None:
                 self._wished.clear()
                 await within(LOOK, self._wished)
@@ -227,9 +231,8 @@ class Repairs:
         span what they lack is told at the end."""
         assert repair.history is not None
         assert repair.want.first is not None
-        assert repair.want.last is not None
         page = repair.history.take(answer.body)
-        if page.reaches(repair.want.first, repair.want.last):
+        if page.reaches(repair.want.first, math.inf if repair.want.last is None else repair.want.last):
             now = self._clock.now()
             repair.context.sink(Frame(now, self._rest.url, "in", "rest", answer.body, answer.url, repair.key))
         behind, now = repair.history.behind, self._clock.monotonic()
@@ -299,7 +302,9 @@ class Repairs:
     def _open(self) -> Iterator[Repair]:
         return (repair for repair in self._repairs.values() if repair.history is not None)
 
-    def _share(self, request: Request) -> float:
+    def _share(self, repair: Repair, request: Request) -> float:
+        if repair.newest:
+            return NEWEST_SHARE
         return SHARE if request.allowance in self._live else 1.0
 
     def _seconds(self, now: int) -> dict[str, float]:

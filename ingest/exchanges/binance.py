@@ -28,6 +28,7 @@ from ingest.feed import (
     Subscription,
 )
 from ingest.history import Forward, Source
+from ingest.newest import Newest
 from pipeline.errors import ExchangeError
 from pipeline.exchanges import EXCHANGES
 from pipeline.instruments import canonical_symbol
@@ -212,7 +213,7 @@ class Feed:
             read=_rows,
             most=MOST_TRADES,
         )
-        return Forward(want, source)
+        return Newest(want, source) if want.last is None else Forward(want, source)
 
     def fault(self, status: int, body: str) -> Refused | None:
         """-1003 is too much weight, -1000 and -1001 are faults of theirs, -1021 the clock's; all else is for good.

@@ -29,6 +29,7 @@ from ingest.feed import (
     Subscription,
 )
 from ingest.history import Backward, Source
+from ingest.newest import Newest
 from pipeline.errors import ExchangeError
 from pipeline.exchanges import EXCHANGES
 from pipeline.instruments import canonical_symbol
@@ -259,7 +260,7 @@ class Feed:
             most=MOST_TRADES,
             most_newest=MOST_NEWEST,
         )
-        return Backward(want, source, now)
+        return Newest(want, source) if want.last is None else Backward(want, source, now)
 
     def fault(self, status: int, body: str) -> Refused | None:
         """50011 is the rate limit, 50013 and 50001 say busy, 51001 that there is no such instrument; a refusal mostly

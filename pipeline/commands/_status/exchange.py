@@ -59,7 +59,9 @@ def under_way(exchange: Document) -> Lines:
 
 def _numbers(want: Document) -> str:
     trades = want["trades"]
-    return f"{trades['first']}-{trades['last']} " if trades else ""
+    if not trades:
+        return ""
+    return f"from {trades['first']} on " if trades["last"] is None else f"{trades['first']}-{trades['last']} "
 
 
 def _progress(want: Document) -> str:
