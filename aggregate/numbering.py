@@ -36,7 +36,9 @@ class Numbering:
         if first > header.next:
             # A connection that seems to live may carry nothing: any moment since the last trade may be a missing one's.
             self._miss(Range(trade.epoch, header.next, first - 1, header.newest, time, trade.received))
-        header.next, header.newest, header.cut = trade.sequence + 1, time, False
+        header.next, header.newest = trade.sequence + 1, time
+        # What was fetched proves no time behind it: a later one may have been printed unseen.
+        header.cut = header.cut and trade.repaired
         self._windows.newest = time
         return True, None
 
