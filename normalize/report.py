@@ -8,18 +8,19 @@ from normalize.continuity import Continuity
 from normalize.repairs import Repairs
 from normalize.shelf import Shelf
 from normalize.state import State
+from normalize.tails import Tails
 from pipeline.wants import Want
 
 MOST_WANTS = 100
 """Of trades that are shown, those first that the exchange will forget first. All are counted."""
 
 
-def describe(state: State, shelf: Shelf, repairs: Repairs) -> dict[str, Any]:
+def describe(state: State, shelf: Shelf, repairs: Repairs, tails: Tails) -> dict[str, Any]:
     """The report; the fields are in docs/architecture.md."""
     stream = state.stream
     names = sorted({*state.evidence.covers, *state.continuity})
     wants = {key: _want(want) for key, want in sorted(shelf.wants.items())}
-    wants |= dict(islice(_fetching(repairs), MOST_WANTS))
+    wants |= dict(islice(_fetching(repairs), MOST_WANTS)) | dict(islice(_fetching(tails), MOST_WANTS))
     return {
         "subscriptions": {name: _trades(state, repairs, name) for name in names},
         "latest": state.latest.report(),
@@ -64,7 +65,7 @@ def _trades(state: State, repairs: Repairs, name: str) -> dict[str, Any]:
     }
 
 
-def _fetching(repairs: Repairs) -> Iterator[tuple[str, dict[str, Any]]]:
+def _fetching(repairs: Repairs | Tails) -> Iterator[tuple[str, dict[str, Any]]]:
     """What is wanted of trades, then what will be wanted anew: `waits` ns until then, and the `answer` before."""
     for key, want in repairs.wants():
         yield key, _want(want)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from normalize.catalogue import ended
-from normalize.coverage import Connection
+from normalize.coverage import Change, Connection
 from normalize.latest import Told, kind_of
 from normalize.mapper import Reading, load
 from normalize.outlet import Outlet
@@ -15,6 +15,7 @@ from normalize.rereading import Rereader
 from normalize.shelf import Shelf
 from normalize.state import State
 from normalize.stream import Arrival, clock_of, count
+from normalize.tails import Tails
 from normalize.trades import Trades
 from pipeline.errors import ContractBroken, DecodeError
 from pipeline.exchanges import Exchange
@@ -23,7 +24,7 @@ from pipeline.records import CandleSettings, Clock, Instrument, encode
 from pipeline.steps import Entry, Step
 from pipeline.streams import Keys
 from pipeline.timeframes import DAY
-from pipeline.wants import trades_of
+from pipeline.wants import newest_of, trades_of
 
 NAME = "normalize"
 _SUBSCRIPTION = msgspec.json.Decoder(SubscriptionData)
@@ -59,6 +60,7 @@ class Normalize:
         self._state = State(saved)
         self._trades = Trades(self._state, self._outlet, self._candles, self._mapper.lowest_number)
         self._repairs = Repairs(self._state, self._outlet)
+        self._tails = Tails(self._state, self._outlet)
         self._shelf = Shelf(saved, self._mapper.book_rule, self._state.instruments, self._outlet, self._state.stream)
         self._rereader: Rereader | None = None
 
@@ -125,7 +127,7 @@ class Normalize:
 
     def report(self) -> dict[str, object]:
         """See Stage; the fields are in docs/architecture.md."""
-        return describe(self._state, self._shelf, self._repairs)
+        return describe(self._state, self._shelf, self._repairs, self._tails)
 
     def _unpacked(self, entry: Entry) -> RawEntry | None:
         try:
@@ -145,13 +147,17 @@ class Normalize:
         if arrival in ("writer", "lost"):
             self._shelf.lost(arrival, stream.received or 0)
         if arrival == "writer":
-            self._trades.covered(evidence.close_all("writer"), stream.received or 0)
+            self._covered(evidence.close_all("writer"), stream.received or 0)
+            self._tails.writer()
             stream.take_over()
         elif arrival == "lost":
-            self._trades.covered(evidence.lose("lost"), stream.received or 0)
+            self._covered(evidence.lose("lost"), stream.received or 0)
             self._repairs.lost(stream.received or 0)
         for frame in raw.frames:
             self._frame(frame)
+        if arrival == "lost":
+            # How long the frames lost took, these ones tell.
+            self._tails.lost()
 
     def _frame(self, frame: Frame) -> None:
         self._shelf.event += 1
@@ -165,13 +171,15 @@ class Normalize:
             self._outlet.bury(fault, frame.data, received, frame.conn)
 
     def _open(self, frame: Frame, received: int) -> None:
-        self._trades.covered(self._state.evidence.close(frame.conn, "reopened"), received)
+        self._covered(self._state.evidence.close(frame.conn, "reopened"), received)
+        self._tails.closed(frame.conn)
         self._state.evidence.heard(frame.conn, received)
         self._state.stream.open(frame.conn)
         self._shelf.closed(frame.conn, "reopened", received)
 
     def _close(self, frame: Frame, received: int) -> None:
-        self._trades.covered(self._state.evidence.close(frame.conn, "closed"), received)
+        self._covered(self._state.evidence.close(frame.conn, "closed"), received)
+        self._tails.closed(frame.conn)
         self._state.stream.close(frame.conn)
         self._shelf.closed(frame.conn, "closed", received)
 
@@ -181,7 +189,8 @@ class Normalize:
             return
         self._state.evidence.connection(frame.conn, received)
         if data.channel in self._mapper.trade_channels:
-            self._trades.covered(self._state.evidence.subscription(frame.conn, data, received), received)
+            self._covered(self._state.evidence.subscription(frame.conn, data, received), received)
+            self._tails.subscription(frame.conn, data)
         if data.channel in self._mapper.book_channels:
             self._shelf.subscription(frame.conn, data, received)
 
@@ -189,6 +198,7 @@ class Normalize:
         data = _REQUEST.decode(frame.data)
         count(self._state.stream.control, f"request {data.state}")
         self._repairs.request(data)
+        self._tails.request(data)
         self._shelf.request(data, received)
 
     def _clock(self, frame: Frame, received: int) -> None:
@@ -203,6 +213,7 @@ class Normalize:
         evidence.tidy(data.connections, received)
         self._trades.look_after(stream.now, received)
         self._repairs.look_after(received)
+        self._tails.look_after(received)
         offset = data.offset
         clock = Clock(
             exchange=self._exchange,
@@ -252,10 +263,20 @@ class Normalize:
         """Trades by REST count only as the answer to a want: of others nobody knows where they belong."""
         if frame.kind != "rest":
             self._trades.take(reading.trades, frame, received, connection)
+            self._tails.came(reading.trades, live=connection is not None)
         elif (key := trades_of(frame.key)) is not None:
             self._trades.fetched(reading.trades, key, frame, received)
+        elif (key := newest_of(frame.key)) is not None:
+            self._trades.newest(reading.trades, key, frame, received)
+            self._tails.fetched(key)
         elif reading.trades:
             raise DecodeError("trades by REST that nobody asked for")
+
+    def _covered(self, changes: Iterable[Change], received: int) -> None:
+        """Coverage changed otherwise than by data."""
+        changes = list(changes)
+        self._trades.covered(changes, received)
+        self._tails.broken(changes)
 
     def _tell_latest(self, reading: Reading) -> None:
         """Quotes, tickers and klines that say something new."""
@@ -285,6 +306,7 @@ class Normalize:
         if self._forgets:
             for name in self._state.catalogue.gone(received):
                 self._repairs.forget(name)
+                self._tails.forget(name)
                 self._trades.ended(name, received)
                 self._state.forget(name)
                 self._shelf.forget(name)

@@ -11,6 +11,7 @@ from normalize.coverage import Connection, Cover, Evidence
 from normalize.holes import Hole, Name
 from normalize.latest import Latest, Seen
 from normalize.stream import Stream
+from normalize.tail import Tail
 from pipeline.records import Instrument
 from pipeline.steps import Step
 
@@ -26,10 +27,12 @@ class State:
         self.evidence.covers = dict(_fields(saved, b"cover:", Cover))
         self.continuity = dict(_fields(saved, b"continuity:", Continuity))
         self._put_holes(saved)
+        self.tails = dict(_fields(saved, b"tail:", Tail))
         self.catalogue = Catalogue(dict(_fields(saved, b"instrument:", Instrument)))
         self.latest = Latest(dict(_fields(saved, b"latest:", Seen)))
         self.busy = {name for name, state in self.continuity.items() if state.busy}
         self.changed_continuity: set[str] = set()
+        self.changed_tails: set[str] = set()
         self._dropped: set[tuple[str, Name]] = set()
 
     @property
@@ -57,6 +60,7 @@ class State:
         _save(step, "cover", evidence.changed_covers, evidence.covers.get)
         self._save_holes(step)
         _save(step, "continuity", self.changed_continuity, self._without_holes)
+        _save(step, "tail", self.changed_tails, self.tails.get)
         _save(step, "instrument", self.catalogue.changed, self.instruments.get)
         _save(step, "latest", self.latest.changed, self.latest.seen.get)
 

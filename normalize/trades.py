@@ -6,12 +6,15 @@ behind them, gaps before the clock that found them.
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from normalize import ledger
 from normalize.continuity import Continuity
 from normalize.coverage import Change, Connection
 from normalize.holes import due
 from normalize.outcome import Outcome
 from normalize.outlet import Outlet
+from normalize.spans import span_of
 from normalize.state import State
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
@@ -57,6 +60,23 @@ class Trades:
                 self._bury("trade of another instrument than was asked for", trade, frame.conn)
             else:
                 self._took(key.instrument, seen.repair(trade, key.epoch), received, frame.conn)
+
+    def newest(self, trades: Sequence[Trade], key: TradesKey, frame: Frame, received: int) -> None:
+        """The trades of a page of the newest ones: those that are new count as if a socket had brought them, but prove
+        no coverage."""
+        seen = self._state.continuity.get(key.instrument)
+        listed = self._state.instruments[key.instrument].listed if seen is not None else None
+        for trade in sorted(trades, key=span_of):
+            if seen is None or seen.next is None or trade.instrument != key.instrument:
+                self._bury("trade of another instrument than was asked for", trade, frame.conn)
+            elif seen.epoch != key.epoch or span_of(trade)[0] < seen.next:
+                seen.repair_overlaps += 1
+                self._state.changed_continuity.add(key.instrument)
+            else:
+                new = msgspec.structs.replace(trade, repaired=True)
+                taken = seen.take(new, self._state.stream.now, received, listed, self._lowest)
+                seen.repaired += len(taken.passed)
+                self._took(key.instrument, taken, received, frame.conn)
 
     def look_after(self, now: int, received: int) -> None:
         """What only time does: young holes become gaps, the ledger hears of fills, held trades expire."""
@@ -117,7 +137,9 @@ class Trades:
             instrument, time = self._state.instruments[name], self._state.stream.time
             self._outlet.tell(ledger.epoch(instrument, outcome.epoch, time, received))
         for trade in outcome.passed:
-            newest = trade.epoch == seen.epoch and trade.time == seen.newest and not trade.repaired
+            # What fills a gap may be as new as what came after it.
+            last = not trade.repaired or trade.sequence + 1 == seen.next
+            newest = trade.epoch == seen.epoch and trade.time == seen.newest and last
             self._outlet.emit("trade", trade, newest=newest)
         for reason, trade in outcome.buried:
             self._bury(reason, trade, connection)

@@ -106,6 +106,8 @@ class Venue:
         if not self.kind and fate < 0.23:
             self.ends["for good"] += 1
             return [asked, refused(number, 0, "beyond its horizon", key, permanent=True)]
+        if "last" not in want:
+            return [asked, *self.newest(key, want)]
         first, last, lag = want["first"], want["last"], 0
         if not self.kind and fate < 0.4:
             first = self.chance.randint(first, last)
@@ -118,6 +120,16 @@ class Venue:
         self.ends["lagging" if lag else "answered"] += 1
         pages = self.pages(key, first - 2, last + 2, last - lag if lag else 10**9)
         return [asked, *pages, answered(number, 0, first, last, key)]
+
+    def newest(self, key: str, want: dict[str, Any]) -> list[Frame]:
+        """The page of the newest trades, of a cache that may be behind, and the end of it."""
+        reach = self.next - 1 - (0 if self.kind else self.chance.randint(0, 3))
+        listed = [number for number in self.printed if number <= reach and number not in self.lost]
+        if not listed or listed[-1] < want["first"] - 1:
+            return [refused(want["number"], 0, "lists nothing yet", key)]
+        self.ends["newest"] += 1
+        page = self.pages(key, max(1, listed[-1] - 5), listed[-1], 10**9) if listed[-1] >= want["first"] else []
+        return [*page, answered(want["number"], 0, want["first"], listed[-1], key)]
 
     def pages(self, key: str, low: int, high: int, reach: int) -> list[Frame]:
         rows = [
@@ -155,7 +167,14 @@ class Venue:
                 self.write(closed(self.at, conn), opened(self.at + 0.01, conn))
             self.tick()
         self.kind = True
-        self.print(drop=False)
+        if self.printed and chance.random() < 0.5:
+            # Then there is silence.
+            for _ in range(chance.randint(0, 9)):
+                self.print(drop=True)
+            conn = CONNECTION[self.exchange]
+            self.write(closed(self.at, conn), opened(self.at + 0.01, conn))
+        else:
+            self.print(drop=False)
         # The longest pause is 10 minutes, and a number is lacked three times.
         for _ in range(12):
             self.at += 601
