@@ -31,9 +31,10 @@ class Window:
 class Frame:
     """The windows of one time frame.
 
-    `since`: windows that end by then are not ours; the one that holds it is partial. `rolled`: windows
-    that end by then have been passed on. `newest`: open time of the newest window issued. `anchor`: the
-    last trade among those whose windows are gone, `revised` the highest revision of the quiet ones among them.
+    `since`: all is known from then on; windows that end by then are not ours, the one that it parts is
+    partial. `rolled`: windows that end by then have been passed on. `newest`: open time of the newest window issued.
+    `anchor`: the last trade among those whose windows are gone, `revised` the highest revision of the quiet ones
+    among them.
     `ceded`: of windows that end by then and are gone, only store knows whether they had a candle.
     """
 

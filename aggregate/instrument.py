@@ -56,7 +56,7 @@ class Instrument:
             if not header.covered:
                 header.early = [*header.early, trade][-MOST_EARLY:]
                 return True
-            self._begin(time)
+            self._begin(time, trade)
         newest = header.newest
         unbroken, filled = self._numbering.follow(trade, time)
         kept = self.windows.add(summary, filled)
@@ -82,7 +82,8 @@ class Instrument:
         if header.since is None:
             return record.time is None or self._begin(record.time)
         if header.candles != before:
-            self._shape(header.known)
+            # Trades of that very moment may have come before the new frames did.
+            self._shape(header.known + 1)
         return True
 
     def gap(self, record: Gap) -> None:
@@ -138,14 +139,15 @@ class Instrument:
     def _touch(self) -> None:
         self.changed, self._looked_at = True, -1
 
-    def _begin(self, since: int) -> bool:
-        """Collection begins at `since`, or with the trade that came just then. Trades from before were replayed
-        on subscribing: they count where their window goes on, and say nothing of what follows them."""
+    def _begin(self, since: int, first: Trade | None = None) -> bool:
+        """Collection begins at `since`, or with the trade that came just then (`first` is not taken yet). Trades from
+        before were replayed on subscribing: they count where their window goes on, and say nothing of what follows
+        them."""
         header = self.header
         early, header.early = header.early, []
         since = min([since, *(time for trade in early if (time := trade.time or 0) >= since - LAG)])
         header.since = header.known = self.windows.closed = since
-        self._shape(since)
+        self._shape(since + _others_then(early if first is None else [*early, first], since))
         kept = True
         for trade in early:
             kept &= self.windows.add(Summary.of(trade))
@@ -217,6 +219,17 @@ class Instrument:
         frames = tuple(frame.name for frame in windows.frames if frame.name in names)
         for span in spans if frames else ():
             self._ask(rebuild(header, span, frames, horizon, received))
+
+
+def _others_then(trades: list[Trade], since: int) -> bool:
+    """Whether more trades than these may be of the time at which the first is with which the collection begins: times
+    are often equal. Only the trade before it tells."""
+    numbers = [_first(trade) for trade in trades if trade.time == since]
+    return bool(numbers) and min(numbers) not in {(trade.epoch, trade.sequence + 1) for trade in trades}
+
+
+def _first(trade: Trade) -> tuple[int, int]:
+    return trade.epoch, trade.sequence if trade.first_sequence is None else trade.first_sequence
 
 
 def _frame(saved: SavedFrame) -> Frame:

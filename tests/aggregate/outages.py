@@ -219,7 +219,7 @@ def known(records: Iterable[Record]) -> Known:
         for before, after in itertools.pairwise(trades)
         if after.sequence > before.sequence + 1
     ]
-    return Known(trades, [(0, (trades[0].time or 0) - 1), *sorted(spans)])
+    return Known(trades, [(0, trades[0].time or 0), *sorted(spans)])
 
 
 def judged(known: Known, frame: str, start: int, quiet_from: str, before: Candle | None) -> Candle | None:

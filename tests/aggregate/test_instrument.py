@@ -16,9 +16,28 @@ def test_the_window_in_which_collection_began_is_partial() -> None:
 
 def test_trades_of_the_first_frame_come_before_coverage() -> None:
     player = played(trade(1, 19.99, "7"), covered(20), trade(2, 21), trade(3, 60))
-    assert brief(player.candles("1m")) == [(0, "partial", 0, 19.99)]
+    assert brief(player.candles("1m")) == [(0, "partial", 0, 19.990000001)]
     assert player.candles("1m")[0].open == "7"
-    assert brief(player.candles("1s")) == [(19, "partial", 0, 0.99), (21, "complete", 0, 0)]
+    assert brief(player.candles("1s")) == [(19, "partial", 0, 0.990000001), (21, "complete", 0, 0)]
+
+
+def test_of_the_time_of_the_first_trade_there_may_be_more() -> None:
+    """The collection begins with a trade: one that was printed before it may have the same time."""
+    unproven = played(trade(5, 20), covered(20), trade(6, 20), trade(7, 21), trade(8, 22))
+    assert brief(unproven.candles("1s")) == [(20, "partial", 0, 1e-9), (21, "complete", 0, 0)]
+    later = played(trade(5, 20), covered(20.1), trade(6, 20), trade(7, 21), trade(8, 22))
+    assert brief(later.candles("1s")) == brief(unproven.candles("1s"))
+    known = played(trade(4, 19.5), trade(5, 20), covered(20), trade(7, 21, first_sequence=6), trade(8, 22))
+    assert brief(known.candles("1s")) == [(20, "complete", 0, 0), (21, "complete", 0, 0)]
+    between = played(trade(3, 19.5), trade(5, 20), covered(20), trade(6, 21), trade(7, 22))
+    assert brief(between.candles("1s")) == brief(unproven.candles("1s"))
+
+
+def test_a_frame_added_at_the_time_of_a_trade_does_not_have_it() -> None:
+    first = (covered(0, ("1m",)), trade(1, 0.5), trade(2, 20))
+    player = played(*first, covered(20, ("1s", "1m"), cause="settings"), trade(3, 20), trade(4, 21.5), trade(5, 60))
+    assert brief(player.candles("1s")) == [(20, "partial", 0, 1e-9), (21, "complete", 0, 0)]
+    assert brief(player.candles("1m")) == [(0, "complete", 0, 0)]
 
 
 def test_an_old_trade_replayed_on_subscribing_covers_nothing() -> None:

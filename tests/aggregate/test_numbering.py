@@ -156,12 +156,12 @@ def test_silence_found_out_late_takes_back_quiet_windows_no_longer_kept() -> Non
     """Pongs came, trades did not: nothing was quiet, however long ago."""
     quiet = [(60.0 * minute, "quiet", 0, 0.0) for minute in range(1, 30)]
     player = played(trade(1, 30), covered(30), trade(2, 59.5), *(clock(60.0 * minute + 2) for minute in range(1, 31)))
-    assert brief(player.candles("1m")) == [(0, "partial", 0, 30), *quiet]
+    assert brief(player.candles("1m")) == [(0, "partial", 0, 30.000000001), *quiet]
     player.play(entries([trade(9, 1810.5)]), restore=True)
     player.play(entries([clock(1811)]), restore=True)
     player.play(entries([gap("opened", 3, 8, 59.5, 1810.5, 1813), clock(1813)]), restore=True)
     taken = [(start, "partial", 1, 60.0) for start, *_ in quiet]
-    assert brief(player.candles("1m"))[30:] == [(0, "partial", 1, 30.5), *taken]
+    assert brief(player.candles("1m"))[30:] == [(0, "partial", 1, 30.500000001), *taken]
     assert brief(player.candles("1s"))[-1] == (59, "partial", 1, 0.5)
 
 
@@ -176,7 +176,7 @@ def test_numbers_that_began_again_while_nothing_was_covered_prove_nothing_of_tha
     cut = (trade(50, 0), covered(0), trade(51, 30), clock(60), uncovered(60))
     player = played(*cut, trade(1, 300, epoch=1), covered(300.1, connection="wss://example#2"))
     player.play(entries([clock(362, connection="wss://example#2")]))
-    assert brief(player.candles("1m")) == [(0, "partial", 0, 30), (300, "partial", 0, 0.000000001)]
+    assert brief(player.candles("1m")) == [(0, "partial", 0, 30.000000001), (300, "partial", 0, 0.000000001)]
 
 
 def test_a_new_epoch_opens_no_hole() -> None:

@@ -255,10 +255,23 @@ async def test_numbers_that_began_again_while_nothing_was_seen(database_url: str
     assert {said[0] for said in qualities(database_url, "1m", 0, 300).values()} == {"complete", "quiet"}
 
 
+@pytest.mark.parametrize("begun", [20, 20.1])
+async def test_of_the_time_of_the_first_trade_there_may_be_more(database_url: str, begun: float) -> None:
+    """Unless the number before it is stored too."""
+    await write(database_url, made(5, 20), made(6, 20), made(7, 40), *seen(begun, 124))
+    assert qualities(database_url, "10s", 20, 50) == {
+        20.0: ("partial", 1),
+        30.0: ("quiet", 0),
+        40.0: ("complete", 0),
+    }
+    await write(database_url, made(4, 19.5))
+    assert qualities(database_url, "10s", 20, 40) == {20.0: ("complete", 0), 30.0: ("quiet", 0)}
+
+
 async def test_the_first_trade_may_be_a_moment_older_than_the_message_it_came_in(database_url: str) -> None:
     await write(database_url, made(1, 9.9), made(2, 30), *seen(10, 124))
     assert qualities(database_url, "10s", 0, 30) == {
-        0.0: ("partial", 9_900_000_000),
+        0.0: ("partial", 9_900_000_001),
         10.0: ("quiet", 0),
         20.0: ("quiet", 0),
     }
