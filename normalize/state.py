@@ -27,7 +27,7 @@ class State:
         self.evidence.covers = dict(_fields(saved, b"cover:", Cover))
         self.continuity = dict(_fields(saved, b"continuity:", Continuity))
         self._put_holes(saved)
-        self.tails = dict(_fields(saved, b"tail:", Tail))
+        self.tails: dict[str, Tail] = dict(_fields(saved, b"tail:", Tail))
         self.catalogue = Catalogue(dict(_fields(saved, b"instrument:", Instrument)))
         self.latest = Latest(dict(_fields(saved, b"latest:", Seen)))
         self.busy = {name for name, state in self.continuity.items() if state.busy}

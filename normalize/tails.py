@@ -23,6 +23,7 @@ MOST = 32
 """Wanted at a time of a partition. The others come when these end."""
 LIVE = ("requested", "subscribed")
 GIVEN_UP = "newest trades refused for good"
+UNUSED = "there are newer ones, of which no use could be made"
 
 
 class Tails:
@@ -51,9 +52,7 @@ class Tails:
     def broken(self, changes: Iterable[Change]) -> None:
         """Coverage changed: of those that lost it trades may be missed from now on."""
         for change in changes:
-            seen = self._state.continuity.get(change.instrument)
-            if change.state == "uncovered" and seen is not None and seen.next is not None:
-                tail = self._state.tails.setdefault(change.instrument, Tail(0, seen.epoch, seen.next))
+            if change.state == "uncovered" and (tail := self._tail(change.instrument)) is not None:
                 self._turn(change.instrument, tail)
 
     def closed(self, connection: str) -> None:
@@ -65,7 +64,8 @@ class Tails:
 
     def subscription(self, connection: str, data: SubscriptionData) -> None:
         """A subscription to trades changed: what comes from now on comes by it, or never."""
-        tail = self._state.tails.get(data.instrument)
+        cover = self._state.evidence.covers.get(data.instrument)
+        tail = None if cover is not None and cover.active is not None else self._tail(data.instrument)
         if tail is None:
             return
         tail.connections = [name for name in tail.connections if name != connection]
@@ -144,10 +144,18 @@ class Tails:
             del self._state.tails[name]
             self._state.changed_tails.add(name)
 
+    def _tail(self, name: str) -> Tail | None:
+        """That of the instrument, new where there is none; None while its numbers are not followed."""
+        seen = self._state.continuity.get(name)
+        if seen is None or seen.next is None:
+            return None
+        return self._state.tails.setdefault(name, Tail(0, seen.epoch, seen.next))
+
     def _answered(self, key: TradesKey, tail: Tail, data: RequestData) -> None:
         """The page stands before this in the stream."""
         if data.last is None or (tail.epoch == key.epoch and data.last >= tail.next):
             # Rows that could not be read, or were of another listing.
+            tail.answer = UNUSED
             self._again(tail)
             return
         tail.failures = 0

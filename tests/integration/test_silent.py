@@ -8,7 +8,7 @@ import pytest
 from simulator.faults import Fault
 from simulator.server import Simulator
 from tests.integration.collector import Shown, collecting, eventually, settings_for
-from tests.integration.test_fetching import SYMBOL, Case, exchange, simulator, wants
+from tests.integration.test_fetching import SYMBOL, Case, Collector, exchange, normalizing, simulator, wants
 
 __all__ = ["exchange", "simulator"]
 
@@ -79,4 +79,18 @@ async def test_of_an_instrument_that_is_gone_too(
         fault = "refused_symbol" if exchange == "okx" else "silence_after_ack"
         case.simulator.inject(Fault(fault=fault, instrument=case.instrument))  # type: ignore[arg-type]
         cut(case, 3)
+        await stored_once(case, first)
+
+
+async def test_of_what_was_printed_while_ingest_was_killed(
+    tmp_path: Path, redis_url: str, simulator: Simulator, exchange: str, case: Case
+) -> None:
+    """Its successor subscribes anew, and asks for what came before."""
+    settings = settings_for(tmp_path, redis_url, simulator, exchange, [SYMBOL], ("trade",))
+    async with normalizing(settings, exchange), Collector(settings, exchange).running() as collector:
+        await case.collected()
+        first = min(await case.numbers())
+        case.simulator.inject(Fault(fault="silence_after_ack", instrument=case.instrument))
+        collector.kill()
+        case.print(5)
         await stored_once(case, first)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from normalize.tail import AFTER, CERTAIN
-from normalize.tails import GIVEN_UP, MOST
-from pipeline.frames import Frame
+from normalize.tails import GIVEN_UP, MOST, UNUSED
+from pipeline.frames import Frame, pack
+from pipeline.steps import Entry
 from pipeline.wants import newest_key, newest_of, trades_of
 from tests.normalize.fetching import answered, ascending, live, page, paged, refused, told
 from tests.normalize.playing import (
@@ -23,6 +24,7 @@ from tests.normalize.playing import (
     entries,
     exchange_info,
     fill,
+    go_on,
     opened,
     play,
     request,
@@ -183,6 +185,8 @@ def test_rows_that_cannot_be_read_are_asked_for_again() -> None:
     torn = paged(16, KEY, fill(6, 3.2, px="?"), fill(5, 1))
     played = run(*ASKED, torn, answered(1, 16.1, 6, 6, KEY), clock(20))
     assert played.wants == {}
+    shown: Any = played.stage.report()["wants"]
+    assert shown[KEY]["answer"] == UNUSED
     assert run(*ASKED, torn, answered(1, 16.1, 6, 6, KEY), clock(21.25)).wants[KEY]["number"] == 2
 
 
@@ -223,7 +227,7 @@ def test_batches_and_restarts_change_nothing(size: int, restore: bool) -> None:
 
 
 def test_what_was_saved_before_is_read() -> None:
-    """There were no tails in it: the next break begins one."""
+    """There were no tails in it: the next break begins one, or the next subscription of what is not covered."""
     played = run(*COLLECTED)
     assert not [field for field in played.state if field.startswith(b"tail:")]
     saved = run(*CUT).state
@@ -234,3 +238,16 @@ def test_what_was_saved_before_is_read() -> None:
         "due": 3 * SECOND + AFTER,
     }
     assert not [field for field in run(*AGAIN, trade(6, 6, B)).state if field.startswith(b"tail:")]
+
+
+def test_what_was_not_covered_when_the_program_was_replaced_is_asked_for() -> None:
+    played = run(*CUT)
+    del played.state[f"tail:{SPOT}".encode()]
+    played.restore([])
+    go_on(played, _entries([opened(4, B), subscription("subscribed", 5, B), clock(15.25, b=15)], len(CUT)))
+    assert list(played.wants) == [KEY]
+
+
+def _entries(frames: list[Frame], before: int) -> list[Entry]:
+    raw = entries(frames, first=before + 1)
+    return [Entry(b"%d-0" % (before + number), pack(entry)) for number, entry in enumerate(raw, start=1)]
