@@ -241,6 +241,19 @@ async def test_a_filled_window_is_repaired(database_url: str) -> None:
     }
 
 
+async def test_a_hole_begins_with_the_trade_of_the_number_before_it(database_url: str) -> None:
+    """Also where a trade before that one was dated later: the ledger knows the newest time by then."""
+    numbers = {"from_sequence": 4, "to_sequence": 5, "remaining": [[4, 5]]}
+    lost = gap(**numbers, state="closed", reason="unrecoverable: gone", from_time=at(100.1), to_time=at(130))
+    trades = [made(1, 80), made(2, 100.1), made(3, 99.9), made(6, 130), made(7, 140)]
+    await write(database_url, *trades, lost, *seen(0, 164))
+    found = qualities(database_url, "10s", 80, 140)
+    assert found[80.0] == ("complete", 0)
+    assert found[90.0] == ("partial", 100_000_000)
+    assert found[100.0] == ("partial", 10_000_000_000)
+    assert found[130.0] == ("partial", 1)
+
+
 async def test_numbers_that_began_again_while_nothing_was_seen(database_url: str) -> None:
     """Nobody knows how many trades there were between; where the connection was there, there were none."""
     began = {"cause": "epoch", "state": "closed", "epoch": 1, "remaining": [], "from_sequence": 1, "to_sequence": 1}
