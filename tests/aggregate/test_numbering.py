@@ -1,5 +1,7 @@
 """What numbers that are jumped over, filled or lost do to candles. Times are seconds."""
 
+import pytest
+
 from tests.aggregate.made import JUMP, START, brief, clock, covered, entries, gap, played, rebuilds, trade, uncovered
 
 
@@ -209,6 +211,34 @@ def test_a_gap_that_closes_with_nothing_missing_leaves_nothing_partial() -> None
     assert brief(player.candles("1m"))[-1][1] == "complete"
     lost = played(*seen, opened, clock(7.5), gap("closed", 0, 0, 0.5, 4.5, 30, epoch=1, remaining=((0, 0),)), clock(30))
     assert {start: quality for start, quality, *_ in brief(lost.candles("1s"))}[4] == "partial"
+
+
+CLOSED = {
+    "filled": [trade(3, 2.5, repaired=True), trade(4, 3.4, repaired=True)],
+    "filled the other way round": [trade(4, 3.4, repaired=True), trade(3, 2.5, repaired=True)],
+    "reordered": [trade(4, 3.4), trade(3, 2.5)],
+    "at the border": [trade(3, 1.5, repaired=True), trade(4, 3.5, repaired=True)],
+    "no trade had them": [],
+}
+
+
+@pytest.mark.parametrize("quiet_from", ["1s", "1m", "1h"])
+@pytest.mark.parametrize("reason", CLOSED)
+def test_nothing_stays_partial_where_a_gap_closes_long_after_its_windows(quiet_from: str, reason: str) -> None:
+    """Also in frames that have no quiet candles, which nobody asks store for."""
+    later = [one for n in range(8, 1600) for one in (trade(n, n - 1.5), clock(n - 1.25))]
+    closed = gap("closed", 3, 4, 1.5, 3.5, 1600, reason=reason)
+    first = covered(0, ("1s", "5s", "10s", "15s", "30s", "1m"), quiet_from=quiet_from)
+    opened = (first, *JUMP[1:], gap("opened", 3, 4, 1.5, 3.5, 5.6, remaining=((3, 4),)), clock(5.75))
+    player = played(*opened, *later)
+    last = {(one.timeframe, one.open_time): one for one in player.candles()}
+    doubted = {window for window, one in last.items() if one.quality == "partial"}
+    assert {frame for frame, _ in doubted} == {"1s", "5s", "10s", "15s", "30s", "1m"}
+    player.play(entries([*CLOSED[reason], closed, clock(1600)]), restore=True)
+    player.play(entries([clock(1602), clock(1604)]), restore=True)
+    last = {(one.timeframe, one.open_time): one for one in player.candles()}
+    assert {last[window].quality for window in doubted} == {"repaired"}
+    assert {one.quality for one in last.values()} <= {"complete", "repaired", "quiet"}
 
 
 def test_a_record_of_several_numbers_continues_the_sequence() -> None:
