@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.records import Candle, Rebuild, Trade
+from pipeline.records import Candle, Gap, Rebuild, Trade
 from pipeline.timeframes import WIDTHS
 from tests.aggregate.made import START, Record, at, clock, covered, gap, naive, trade, uncovered
 
@@ -65,13 +65,15 @@ class Known:
 @dataclass
 class Outages:
     """Everything is drawn from `seed`. `truth` is what was printed, `records` what reached aggregate. With `jitter` any
-    trade may be dated before the one before it; then everything comes in the end."""
+    trade may be dated before the one before it; then everything comes in the end. With `late` gaps may close long after
+    their windows, and because no trade ever had what is missing."""
 
     seed: int
     frames: tuple[str, ...]
     quiet_from: str
     longest: float
     jitter: bool = False
+    late: bool = False
     records: list[Record] = field(default_factory=list)
     truth: list[Trade] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
@@ -91,6 +93,9 @@ class Outages:
             self.join()
         self.deliver()
         self.sleep(3)
+        for _ in range(self.random.choice((0, 40, 200)) if self.late else 0):
+            self.sleep(self.random.choice((5, 30)))
+            self.deliver()
         while self.told_holes():
             self.repair(self.random.choice(self.told_holes()))
         for _ in range(40):
@@ -184,6 +189,9 @@ class Outages:
             self.lost |= hole.open
             self._tell(hole, "closed")
             hole.open.clear()
+        elif self.late and self.random.random() < 0.1:
+            hole.open.clear()
+            self._tell(hole, "closed")
         else:
             size = self.random.choice((1, 2, 5, 40))
             begin = self.random.choice((0, max(0, len(left) - size), self.random.randrange(len(left))))
@@ -212,12 +220,15 @@ class Outages:
 
 
 def known(records: Iterable[Record]) -> Known:
-    """What these records let one know, worked out number by number."""
+    """What these records let one know, worked out number by number. What a closed gap does not name is not missing."""
+    records = list(records)
+    closed = [one for one in records if isinstance(one, Gap) and one.state == "closed" and not one.remaining]
+    explained = {number for one in closed for number in range(one.from_sequence, one.to_sequence + 1)}
     trades = sorted((one for one in records if isinstance(one, Trade)), key=lambda one: one.sequence)
     spans = [
         (min(before.time or 0, after.time or 0), max(before.time or 0, after.time or 0))
         for before, after in itertools.pairwise(trades)
-        if after.sequence > before.sequence + 1
+        if any(number not in explained for number in range(before.sequence + 1, after.sequence))
     ]
     return Known(trades, [(0, trades[0].time or 0), *sorted(spans)])
 

@@ -83,6 +83,16 @@ def test_trades_whose_times_are_not_in_the_order_of_their_numbers_are_in_their_c
     check_candles(stored, newest - 2 * SECOND)
 
 
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, FRAMES, st.sampled_from(["1s", "1m", "5m"]), LONGEST, st.integers(5, 100), st.booleans())
+def test_gaps_that_close_late_for_any_reason_leave_every_candle_as_it_should_be(
+    seed: int, frames: tuple[str, ...], quiet_from: str, longest: float, events: int, jitter: bool
+) -> None:
+    market = Outages(seed, frames, quiet_from, min(longest, 8_000.0), jitter=jitter, late=True).run(events)
+    stored = Stored(market).play([50, 7, 300])
+    check_candles(stored, max(one.time or 0 for one in market.truth) - 2 * SECOND)
+
+
 def check_candles(stored: Stored, until: int) -> None:
     """Those of windows that end by `until`."""
     market = stored.market

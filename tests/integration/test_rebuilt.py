@@ -16,7 +16,7 @@ from pipeline.heartbeat import Heartbeat
 from pipeline.records import Candle, Gap, Trade, encode
 from pipeline.steps import Command
 from pipeline.streams import Keys
-from pipeline.timeframes import DAY, TIMEFRAMES
+from pipeline.timeframes import DAY, TIMEFRAMES, WIDTHS
 from pipeline.wire import Wire, check
 from pipeline.worker import work
 from store.postgres import Database
@@ -231,13 +231,13 @@ async def test_a_repaired_hour_leaves_the_candles_of_an_hour_that_was_seen(
         postgres_server.drop_database(f"seen_{newest_first}_{lives}".lower())
 
 
-@pytest.mark.parametrize("seed", [2880, 585, 3, 4])
+@pytest.mark.parametrize(("seed", "late"), [(2880, False), (585, False), (3, False), (4, True), (8, True)])
 async def test_outages_of_any_sort_leave_the_candles_of_all_trades(
-    redis_url: str, database_url: str, tmp_path: Path, seed: int
+    redis_url: str, database_url: str, tmp_path: Path, seed: int, late: bool
 ) -> None:
     """Connections that seem to live and carry nothing for hours, gaps side by side, trades dated back, numbers that
-    never come: against plain arithmetic."""
-    market = Outages(seed, FRAMES, "1m", 60_000.0).run(120)
+    never come: against plain arithmetic, and against what the audit makes of the trades."""
+    market = Outages(seed, FRAMES, "1m", 60_000.0, late=late).run(120)
     await stored(redis_url, ready(database_url), tmp_path, market.records, 3)
     now, found = known(market.records), candles_of(database_url)
     until = max(one.time or 0 for one in market.truth)
@@ -250,6 +250,7 @@ async def test_outages_of_any_sort_leave_the_candles_of_all_trades(
         assert (row is None) == (wanted is None), (window, row)
         if row is not None and wanted is not None:
             assert same(row, wanted), (window, row, wanted)
+    assert [row for row in query(database_url, WRONG) if row[1].timestamp() * 10**9 + WIDTHS[row[0]] <= until] == []
 
 
 def candles_of(database_url: str) -> dict[tuple[str, int], Candle]:
