@@ -12,6 +12,7 @@ import redis.asyncio
 
 import ingest.main
 import normalize.main
+from ingest.timing import Timing
 from pipeline.exchanges import EXCHANGES
 from pipeline.settings import ExchangeSettings, RedisSettings, Settings, SettingsFile, TradingPair, complete
 from simulator.server import Simulator
@@ -39,11 +40,11 @@ def settings_for(
 
 
 @contextlib.asynccontextmanager
-async def collecting(settings: Settings, exchange: str) -> AsyncIterator[None]:
+async def collecting(settings: Settings, exchange: str, timing: Timing | None = None) -> AsyncIterator[None]:
     """Both stages run until the context ends; what breaks them breaks the test."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(ingest.main.run(settings, f"ingest-{exchange}", stop))
+        group.create_task(ingest.main.run(settings, f"ingest-{exchange}", stop, timing))
         group.create_task(normalize.main.run(settings, f"normalize-{exchange}", stop))
         try:
             yield
