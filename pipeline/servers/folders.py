@@ -50,7 +50,13 @@ def home_for(settings: Settings, account: Account) -> Path:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     if reachable(settings.state_dir, account):
         return settings.state_dir
-    return _open_folder(_open_folder(SYSTEM) / _instance(settings))
+    _open_folder(SYSTEM)
+    return _open_folder(system_home(settings))
+
+
+def system_home(settings: Settings) -> Path:
+    """Where the data of this state folder lie when the account cannot reach it; they outlive the folder."""
+    return SYSTEM / _instance(settings)
 
 
 def short_folder(settings: Settings, home: Path) -> Path:

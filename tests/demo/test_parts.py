@@ -1,7 +1,9 @@
 """The demo's own parts: the plan of blows, its folder and settings, its environment."""
 
 import itertools
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from pipeline.commands._demo.interruption import interruptible
 from pipeline.commands._demo.rows import _value
 from pipeline.commands._demo.settling import _id
 from pipeline.errors import SettingsError
+from pipeline.servers import folders
 from pipeline.timeframes import TIMEFRAMES
 
 TURNS = rounds(("okx", "binance"))
@@ -93,6 +96,20 @@ def test_clearing_leaves_nothing_of_a_demo_and_everything_else(tmp_path: Path) -
     instance.clear(folder)
     assert sorted(path.name for path in folder.path.iterdir()) == [".gitignore", "lock"]
     assert (tmp_path / "var" / "mine").read_text() == "kept"
+
+
+def test_data_that_outlived_a_removed_folder_are_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "SYSTEM", tmp_path / "tapeline")
+    folder = instance.take_folder(tmp_path)
+    left = folders.system_home(instance.write_settings(folder, {"okx": OFFER}))
+    left.mkdir(parents=True)
+    (left.parent / "another").mkdir()
+    os.close(folder.lock)
+    shutil.rmtree(folder.path)
+    instance.write_settings(instance.take_folder(tmp_path), {"okx": OFFER})
+    assert [path.name for path in left.parent.iterdir()] == ["another"]
 
 
 def test_the_environment_of_a_demo_leads_to_no_server_of_ours() -> None:

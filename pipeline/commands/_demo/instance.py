@@ -18,6 +18,7 @@ import msgspec
 from pipeline import settings as settings_module
 from pipeline.errors import SettingsError
 from pipeline.exchanges import EXCHANGES
+from pipeline.servers.folders import system_home
 from pipeline.servers.postgres import home_of
 from pipeline.settings import (
     CollectionSettings,
@@ -88,15 +89,18 @@ def take_folder(project: Path, given: Path | None = None, name: str = "demo") ->
 def clear(folder: Folder) -> None:
     """Removes what a demo wrote, also where links of its servers lead (see `pipeline.servers.folders`)."""
     with contextlib.suppress(SettingsError):
-        settings = settings_module.load(folder.settings, {})
-        elsewhere = {home_of(settings), (settings.run_dir / "postgres").resolve(), settings.run_dir}
-        for place in elsewhere:
-            if not place.is_relative_to(folder.path) and "tapeline" in str(place):
-                shutil.rmtree(place, ignore_errors=True)
+        _clear_elsewhere(folder, settings_module.load(folder.settings, {}))
     for name in ("state", "truth", "slowdisk"):
         shutil.rmtree(folder.path / name, ignore_errors=True)
     for path in (folder.settings, *map(folder.path.joinpath, WRITTEN), *folder.path.glob("simulator-*.log")):
         path.unlink(missing_ok=True)
+
+
+def _clear_elsewhere(folder: Folder, settings: Settings) -> None:
+    places = {home_of(settings), (settings.run_dir / "postgres").resolve(), settings.run_dir, system_home(settings)}
+    for place in places:
+        if not place.is_relative_to(folder.path) and "tapeline" in str(place):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 class Offer(NamedTuple):
@@ -120,7 +124,10 @@ def write_settings(folder: Folder, offers: Mapping[str, Offer], change: Change |
         postgres=PostgresSettings(database=DATABASE, port=postgres_port),
     )
     folder.settings.write_bytes(settings_module.encode(change(file) if change else file))
-    return settings_module.load(folder.settings, {})
+    settings = settings_module.load(folder.settings, {})
+    # Of an earlier run whose folder somebody removed.
+    _clear_elsewhere(folder, settings)
+    return settings
 
 
 def _collected(exchange: str, offer: Offer) -> ExchangeSettings:
