@@ -141,11 +141,12 @@ class Continuity(Missing):
             self.jump(self.next, first - 1, (min(self.newest, time), time), now)
         self.next = last + 1
         self.newest = max(self.newest, time)
-        doubted = [held for held in self.held if held.doubtful and time_of(held.trade) <= self.newest]
+        # The old numbering goes on past their times: it has not begun again.
+        refuted = [held for held in self.held if time_of(held.trade) <= self.newest]
         passed = self._pass(trade)
-        if not doubted:
+        if not refuted:
             return passed
-        released = self._release(doubted)
+        released = self._release(refuted)
         return Outcome(passed.passed + released.passed, buried=released.buried)
 
     def _known(self, trade: Trade, first: int, last: int) -> Outcome:

@@ -18,8 +18,8 @@ CONTIGUOUS = 3
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A trade with a known number but a newer time. `doubtful`: newer by so little that it proves nothing, but
-    belongs to the new numbering if others prove one; a duplicate as soon as the old numbering goes on."""
+    """A trade with a known number but a newer time; refuted as soon as the old numbering goes on past that. `doubtful`:
+    newer by so little that it proves nothing; of the new numbering if others prove one, else a duplicate."""
 
     trade: Trade
     since: int

@@ -64,6 +64,21 @@ class Feed:
         return [number for _, number in self.passed]
 
 
+def test_known_numbers_of_other_days_are_no_new_numbering_where_the_old_one_goes_on() -> None:
+    """Each comes with a newer time, and the three of them follow each other."""
+    feed = Feed()
+    number = 1_000
+    for day, known in enumerate((500, 501, 502)):
+        for second in range(5):
+            feed.take(number, 86_000 * day + second)
+            number += 1
+        feed.take(known, 86_000 * day + 10)
+    feed.take(number, 86_000 * 2 + 20)
+    assert feed.state.epoch == 0
+    assert feed.buried == [("known number with a newer time", known) for known in (500, 501, 502)]
+    assert [hole.remaining for hole in feed.state.holes] == []
+
+
 def test_at_next_passes() -> None:
     feed = Feed()
     for number in (5, 6, 7):
