@@ -88,6 +88,8 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def client(simulator: Simulator, path: str = "business", **options: Any) -> AsyncIterator[Client]:
+    # It would give up a simulator on a machine so busy that an answer takes 20 s.
+    options = {"ping_interval": None, **options}
     async with connect(f"{simulator.ws_url}/{path}", compression=None, close_timeout=1, **options) as ws:
         yield Client(ws)
 

@@ -24,7 +24,7 @@ ALL = [listing.symbol.replace("-PERP", "-SWAP") for listing in listings(5)]
 
 
 async def test_truth_log_is_what_a_lossless_client_received(tmp_path: Path) -> None:
-    async with serve(rate=10_000, symbols=5, truth=tmp_path) as simulator, client(simulator) as one:
+    async with serve(rate=3_000, symbols=5, truth=tmp_path) as simulator, client(simulator) as one:
         await one.subscribe(*ALL)
         frames: list[str] = []
         while len(frames) < 3000:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.steps import stream_id
 from pipeline.trimmer import Promise, trim
 from pipeline.wire import Wire, check
+from store.source import CLAIM
 from store.spill import Spill
 from tests.store.made import KEYS, Running, publish, trade
 
@@ -53,6 +54,17 @@ async def safe(url: str, last: bytes, kind: str = "trade") -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"the group stands at {shown}, not at {last!r}")
+
+
+async def unclaimed(url: str) -> None:
+    """Waits until nothing that must be stored first waits on anybody's disk."""
+    for _ in range(3000):
+        async with connected(url) as wire:
+            (claim,) = await wire.call(("HGET", KEYS.state("store"), CLAIM))
+        if check(claim) is None:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"claimed by {claim!r}")
 
 
 async def cut(url: str) -> None:

@@ -27,6 +27,7 @@ from tests.store.spilled import (
     told,
     trades,
     trouble,
+    unclaimed,
 )
 
 
@@ -243,6 +244,7 @@ async def test_a_store_that_reads_while_another_disk_takes_over_stops(
     await there.finish()
     again = start(redis_url, url, tmp_path / "there", patience=PATIENCE, age=0.01)
     await eventually(url, COUNT, 400)
+    await unclaimed(redis_url)
     await again.finish()
     await trades(redis_url, numbers, 100)
     await eventually(url, COUNT, 500)
