@@ -182,7 +182,7 @@ def _perform(
 
 def _print(outcome: Outcome, as_json: bool) -> None:
     """The tables, what is wrong, and the line of JSON last."""
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = Console(stderr=as_json, soft_wrap=True, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH
     console.print(outcome.table())

@@ -210,7 +210,7 @@ class Show(Performance):
 
 def _print(verdict: "Verdict", show: Show, as_json: bool) -> None:
     """The table, what is wrong, and the line of JSON last."""
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = Console(stderr=as_json, soft_wrap=True, emoji=False)
     console.print(_table(verdict))
     for text in _findings(verdict, show):
         console.print(text, markup=False, highlight=False)

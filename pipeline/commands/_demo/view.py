@@ -44,7 +44,7 @@ class View:
 
     def __init__(self, duration: float, title: str = "Tapeline demo") -> None:
         self._title = title
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._begun = time.monotonic()
         self._looked = self._told = 0.0
