@@ -97,10 +97,10 @@ async def test_of_what_is_granted_in_minutes_nothing_is_left_for_the_next_proces
             simulator.ws_url,
             simulator.rest_url,
             ("BTCUSDT", "ETHUSDT", "ETHBTC", "SOLUSDT"),
-            partitions=4,
             name="binance",
         )
         rates = {"connects": (most, period)}
+        # One connection a process: none can be counted that is killed before it arrives.
         while doorman.connects < most:
             await killed_while_connecting(settings, name, rates, doorman, 1, tmp_path / "log")
         async with ingest_process(settings, name, TIMING, rates, tmp_path / "log") as process:

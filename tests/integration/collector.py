@@ -17,7 +17,7 @@ from pipeline.exchanges import EXCHANGES
 from pipeline.settings import ExchangeSettings, RedisSettings, Settings, SettingsFile, TradingPair, complete
 from simulator.server import Simulator
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 PAGE = 5_000
 """Entries read of a stream at a time: a busy machine takes seconds for hundreds of thousands."""
 DEPTH = 20
