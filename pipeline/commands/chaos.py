@@ -94,10 +94,10 @@ def chaos(
 ) -> None:
     """Harm the whole product for minutes, wait until it has repaired itself, and compare it with what was printed.
 
-      Processes are killed and stopped, Redis, Postgres and supervisord among them; connections are cut and stalled;
-      Redis is filled from outside; the exchanges drop, double, reorder, garble and refuse. Then every trade, candle,
-      gap and order book is compared with the truth, and `pipeline audit` is run. The last line of stdout is the result
-      as JSON.
+    Processes are killed and stopped, Redis, Postgres and supervisord among them; connections are cut and stalled;
+    Redis is filled from outside; the exchanges drop, double, reorder, garble and refuse. Then every trade, candle,
+    gap and order book is compared with the truth, and `pipeline audit` is run. The last line of stdout is the result
+    as JSON.
 
     Exit code 0: every trade is stored once and nothing is open; 1: a finding; 3: the product did not come back.
     Ctrl-C stops everything.
