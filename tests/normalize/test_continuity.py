@@ -342,7 +342,7 @@ def test_a_listing_time_that_does_not_lie_between_the_trades_begins_nothing(list
     assert feed.passed[-1] == (0, number)
 
 
-def test_held_trades_that_prove_nothing_are_buried_after_a_minute() -> None:
+def test_held_trades_that_prove_nothing_are_buried_after_a_week() -> None:
     feed = Feed()
     for number in (1000, 1001):
         feed.take(number, number - 1000)
