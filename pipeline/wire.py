@@ -1,15 +1,17 @@
 """The connection every writing process speaks to Redis through: open, call, transact, close.
 
-One write per batch of commands, replies read in order, no retries: whoever gets ServerAway or
-StepRefused has to restore. redis-py does the handshake, the packing and the parsing.
+One write per batch of commands, all its replies taken as they come, no retries: whoever gets ServerAway
+or StepRefused has to restore. redis-py reads the URL and does the handshake; after that hiredis packs
+what is sent and parses what comes, and a connection of which anything is in doubt is never used again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self
 
+import hiredis
 import redis.exceptions
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, DefaultParser, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -22,13 +24,19 @@ Reply = Any
 _FOR_NOW = ("OOM", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
 """First words of errors that say the server refuses for now; the fault is not ours."""
 
+_NOTHING = object()
+
 
 class Wire:
     """One connection. Not for use by two tasks at once."""
 
     def __init__(self, connection: AbstractConnection, timeout: float) -> None:
+        # redis-py's own writer stays the owner of the socket: it closes it when it is thrown away.
         self._connection = connection
         self._timeout = timeout
+        self._transport: asyncio.Transport = connection._writer.transport  # type: ignore[assignment, union-attr]
+        self._replies = _Replies(self._transport)
+        self._transport.set_protocol(self._replies)
 
     @classmethod
     async def open(cls, url: str, *, timeout: float = 5.0) -> Self:
@@ -57,10 +65,10 @@ class Wire:
         `block` (seconds) is how long a blocking read among them may take on top of the time-out.
         Raises ServerAway; what was sent may then have been done or not.
         """
+        request = packed(commands)
         try:
             async with asyncio.timeout(self._timeout + block):
-                await self._connection.send_packed_command(self._connection.pack_commands(commands))
-                return [await self._reply() for _ in commands]
+                return await self._exchange(request, len(commands))
         except (TimeoutError, OSError, redis.exceptions.RedisError) as error:
             raise ServerAway(f"Redis did not answer: {type(error).__name__} {error}") from error
 
@@ -80,19 +88,81 @@ class Wire:
         if isinstance(result, redis.exceptions.ResponseError):
             raise _fault(result)
         for command, reply in zip(commands, result, strict=True):
-            if isinstance(reply, redis.exceptions.ResponseError):
+            if isinstance(reply, redis.exceptions.RedisError):
                 raise ContractBroken(f"{command[0]!s} {command[1]!r} failed inside EXEC: {reply!s}")
         return list(result)
 
     async def close(self) -> None:
         """Closes at once; an answer still on its way is dropped."""
+        self._transport.abort()
         await self._connection.disconnect(nowait=True)
 
-    async def _reply(self) -> Reply:
+    async def _exchange(self, request: bytes, count: int) -> list[Reply]:
+        """The replies to `count` commands. Whatever ends it before the last one leaves the connection unusable."""
         try:
-            return await self._connection.read_response()
-        except redis.exceptions.ResponseError as error:
-            return error
+            if self._transport.is_closing():
+                raise ConnectionError("the connection was closed")
+            replies = self._replies.expect(count)
+            # A call waits for its replies before the next one writes: no more than one request is ever buffered.
+            self._transport.write(request)
+            return await replies
+        except BaseException:
+            self._transport.abort()
+            raise
+
+
+class _Replies(asyncio.Protocol):
+    """Parses what Redis sends, and hands over the replies of a call when the last of them is there."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._reader = hiredis.Reader(
+            protocolError=redis.exceptions.InvalidResponse,
+            replyError=DefaultParser.parse_error,
+            notEnoughData=_NOTHING,
+        )
+        self._count = 0
+        self._found: list[Reply] = []
+        self._waiting: asyncio.Future[list[Reply]] | None = None
+
+    def expect(self, count: int) -> asyncio.Future[list[Reply]]:
+        """Done with the next `count` replies; fails when the connection ends or brings what is no reply of ours."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._count, self._found = count, []
+        self._hand_over()
+        return self._waiting
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            self._take()
+        except redis.exceptions.RedisError as error:
+            self._transport.abort()
+            self.connection_lost(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error or ConnectionError("the connection was closed"))
+
+    def _take(self) -> None:
+        """All that is complete. Raises what the server says before it hangs up: of a password, of too many clients."""
+        while (reply := self._reader.gets()) is not _NOTHING:
+            if isinstance(reply, redis.exceptions.ConnectionError):
+                raise reply
+            self._found.append(reply)
+        if len(self._found) > self._count:
+            raise redis.exceptions.InvalidResponse("a reply to nothing we sent")
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._waiting is not None and not self._waiting.done() and len(self._found) == self._count:
+            self._waiting.set_result(self._found)
+            self._count, self._found = 0, []
+
+
+def packed(commands: Iterable[Command]) -> bytes:
+    """What goes over the wire."""
+    return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
 
 
 def check(reply: Reply) -> Reply:

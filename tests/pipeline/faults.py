@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pipeline.errors import ServerAway
 from pipeline.steps import Command
-from pipeline.wire import Reply, Wire
+from pipeline.wire import Reply, Wire, packed
 
 Fault = Literal["oom", "nil", "reply lost after", "reply lost before", "cut"]
 FAULTS: tuple[Fault, ...] = ("oom", "nil", "reply lost after", "reply lost before", "cut")
@@ -55,7 +55,7 @@ class FaultyWire(Wire):
 
     async def _cut(self, commands: Sequence[Command]) -> list[Reply]:
         words = (("MULTI",), *commands, ("EXEC",))
-        await self._connection.send_packed_command(self._connection.pack_commands(words))
+        self._transport.write(packed(words))
         await self.close()
         raise ServerAway("the connection was cut with EXEC in flight")
 

@@ -1,11 +1,13 @@
 """The connection to Redis: command flow over fakeredis' TCP server, faults on a real one."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 
 import fakeredis
 import pytest
 import redis.exceptions
+import uvloop
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
 from pipeline.wire import Wire
@@ -100,3 +102,108 @@ async def test_a_cut_connection_is_away(redis_server: RedisServer, tcp_proxy: Ca
     with pytest.raises(ServerAway):
         await wire.call(("PING",))
     await wire.close()
+
+
+async def test_a_connection_that_was_in_doubt_once_is_not_used_again(redis_server: RedisServer) -> None:
+    """Its next reply would be that to an older command."""
+    wire = await Wire.open(redis_server.url, timeout=0.2)
+    redis_server.pause()
+    with pytest.raises(ServerAway):
+        await wire.call(("INCR", "a"))
+    redis_server.resume()
+    with pytest.raises(ServerAway):
+        await wire.call(("GET", "b"))
+    await wire.close()
+    with pytest.raises(ServerAway):
+        await wire.call(("PING",))
+
+
+async def test_a_call_that_is_cancelled_leaves_nothing_behind(redis_server: RedisServer) -> None:
+    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
+    call = asyncio.create_task(wire.call(("BLPOP", "list", 0)))
+    while not (await other.call(("CLIENT", "LIST")))[0].count(b"cmd=blpop"):
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await other.call(("RPUSH", "list", "x"))
+    with pytest.raises(ServerAway):
+        await wire.call(("GET", "b"))
+    await wire.close()
+    await other.close()
+
+
+async def test_a_reply_that_comes_in_pieces_is_one(
+    redis_server: RedisServer, tcp_proxy: Callable[[int], TcpProxy]
+) -> None:
+    wire = await Wire.open(tcp_proxy(redis_server.port).redis_url())
+    values = [bytes([letter]) * 300_000 for letter in b"abcdefghijklmnopqrstuvwxyz"]
+    added = await wire.transact([("XADD", "s", "*", "data", value) for value in values])
+    first, found, last = await wire.call(("XLEN", "s"), ("XREAD", "STREAMS", "s", "0"), ("XLEN", "s"))
+    assert (first, last) == (26, 26)
+    assert found == [[b"s", [[entry, [b"data", value]] for entry, value in zip(added, values, strict=True)]]]
+    await wire.close()
+
+
+async def test_an_error_inside_a_transaction_is_found(redis_server: RedisServer) -> None:
+    wire = await Wire.open(redis_server.url)
+    await wire.call(("SET", "text", "x"))
+    *_, result = await wire.call(("MULTI",), ("SET", "a", 1), ("INCR", "text"), ("SET", "b", 2), ("EXEC",))
+    assert isinstance(result[1], redis.exceptions.ResponseError)
+    with pytest.raises(ContractBroken, match="INCR 'text' failed inside EXEC"):
+        await wire.transact([("SET", "a", 1), ("INCR", "text")])
+    await wire.close()
+
+
+async def test_who_is_no_longer_let_in_is_away(redis_server: RedisServer) -> None:
+    admin = await Wire.open(redis_server.url)
+    await admin.call(("ACL", "SETUSER", "collector", "on", ">secret", "~*", "+@all"))
+    address = redis_server.url.replace("//", "//collector:secret@")
+    wire = await Wire.open(address)
+    assert await wire.call(("ACL", "WHOAMI")) == [b"collector"]
+    await admin.call(("ACL", "DELUSER", "collector"))
+    with pytest.raises(ServerAway):
+        await wire.call(("PING",))
+    with pytest.raises(ServerAway, match="cannot connect"):
+        await Wire.open(address)
+    await wire.close()
+    await admin.close()
+
+
+async def test_what_nobody_asked_for_ends_the_connection() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.read(65_536):
+            writer.write(b"+OK\r\n" * request.count(b"*") + b"+more\r\n" * request.count(b"PING"))
+        writer.close()
+        gone.set()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    wire = await Wire.open(url)
+    assert await wire.call(("GET", "a")) == [b"OK"]
+    with pytest.raises(ServerAway, match="nothing we sent"):
+        await wire.call(("PING",))
+    with pytest.raises(ServerAway):
+        await wire.call(("GET", "a"))
+    await wire.close()
+    await gone.wait()
+    server.close()
+
+
+def test_it_runs_on_uvloop(redis_server: RedisServer) -> None:
+    async def run() -> None:
+        for url in (redis_server.url, redis_server.socket_url + "?db=3"):
+            wire = await Wire.open(url, timeout=0.2)
+            await wire.transact([("XADD", "s", "*", "data", b"x" * 500_000)] * 9)
+            assert len((await wire.call(("XREAD", "STREAMS", "s", "0")))[0][0][1]) == 9
+            redis_server.pause()
+            with pytest.raises(ServerAway):
+                await wire.call(("PING",))
+            redis_server.resume()
+            with pytest.raises(ServerAway):
+                await wire.call(("PING",))
+            await wire.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
