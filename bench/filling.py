@@ -1,7 +1,7 @@
 """Filling the streams before a stage is measured, by real means: raw entries as ingest packs them, then the product's
 own processes up to the stage."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench.frames import Market, raw_entries, raw_frames
 from bench.instance import Instance
@@ -60,3 +60,14 @@ def trades_in(instance: Instance, partition: str) -> int:
         found += sum(b"symbol" in fields for _, fields in page)
         after = b"(" + page[-1][0]
     return found
+
+
+def entries_read(instance: Instance, partition: str, stage: str) -> Callable[[], int]:
+    """Tells, each time it is called, how many entries the stage has committed."""
+    state = instance.keys(partition).state(stage)
+    return lambda: int(call(instance.redis, "HGET", state, "entries_read") or 0)
+
+
+def nothing_dead(instance: Instance, partition: str) -> None:
+    """Raises WrongResult when there is a dead letter."""
+    expect("dead letters", int(call(instance.redis, "XLEN", instance.keys(partition).dead)), 0)

@@ -126,8 +126,8 @@ def raw_frames(
     market: Market, trades: int, *, timeframes: Sequence[str] = TIMEFRAMES, per_second: int = PER_SECOND
 ) -> Iterator[Frame]:
     """What ingest writes while `trades` trades come over one connection: list of instruments, connection,
-    subscriptions, then the trades and, four times a second, a clock. After the last trade the clock goes on for two
-    seconds more, so that the windows of the last second close."""
+    subscriptions, then the trades and, four times a second, a clock. After the last trade the clock goes on for
+    three seconds more, so that the windows of the last second close."""
     url = URLS[market.exchange]
     connection, listing = f"{url}#1", LISTS[market.exchange]
     yield _frame(START, listing.partition("/api")[0], "rest", market.listing(), listing)
@@ -141,7 +141,7 @@ def raw_frames(
             yield _clock(tick, connection)
             tick += TICK
         yield Frame(time + DELAY, connection, "in", "ws", market.trade(time))
-    while tick < START + trades * step + 2 * SECOND:
+    while tick < START + trades * step + 3 * SECOND:
         yield _clock(tick, connection)
         tick += TICK
 

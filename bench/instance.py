@@ -156,9 +156,11 @@ class Instance:
         return Keys(self.settings.namespace, partition)
 
     @property
-    def path(self) -> Path:
+    def scratch(self) -> Path:
         """A folder for files of a measurement."""
-        return self._folder.path
+        folder = self.settings.state_dir / "bench"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def start(self, name: str) -> Process:
         """`pipeline run <name>`. It may not work yet when this returns."""
@@ -225,12 +227,12 @@ class Instance:
         while not condition():
             self.check()
             if time.monotonic() > end:
-                raise ServerAway(f"waited {seconds:g} s in vain for {what}; logs are in {self._folder.path}")
+                raise ServerAway(f"waited {seconds:g} s in vain for {what}; logs are in {self.scratch}")
             time.sleep(every)
 
     def _start(self, name: str, words: list[str]) -> Process:
         assert name not in self._running, f"{name} is running"
-        process = Process(name, words, self._folder.path / f"simulator-{name}.log", self.environ)
+        process = Process(name, words, self.scratch / f"{name}.log", self.environ)
         self._running[name] = process
         return process
 
