@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from bench.frames import Market, raw_entries, raw_frames
 from bench.instance import Instance
 from bench.part import expect
+from pipeline.frames import unpack
 from pipeline.probes.redis import call
 from pipeline.steps import Command
 from pipeline.timeframes import TIMEFRAMES
@@ -51,6 +52,15 @@ def normalized(instance: Instance, exchange: str, trades: int) -> None:
         read_to_the_end(instance, exchange, "normalize", keys.raw)
     instance.quiet()
     expect("trades normalized", trades_in(instance, exchange), trades)
+
+
+def frames_in(instance: Instance, partition: str, kind: str = "ws") -> int:
+    """Frames of that kind in the raw stream."""
+    stream, after, found = instance.keys(partition).raw, b"-", 0
+    while page := call(instance.redis, "XRANGE", stream, after, "+", "COUNT", 1_000):
+        found += sum(frame.kind == kind for _, fields in page for frame in unpack(fields).frames)
+        after = b"(" + page[-1][0]
+    return found
 
 
 def trades_in(instance: Instance, partition: str) -> int:

@@ -187,7 +187,7 @@ class Instance:
 
     def cpu(self) -> dict[str, float]:
         """Seconds of CPU of every running process so far, by name; that of Postgres with its backends."""
-        return {name: process.cpu() for name, process in self._running.items()}
+        return {name: self._of_redis() if name == "redis" else each.cpu() for name, each in self._running.items()}
 
     def check(self) -> None:
         """Raises ServerAway when a process has ended by itself."""
@@ -263,6 +263,12 @@ class Instance:
             return bool(call(self.redis, "PING"))
         except redis.exceptions.RedisError:
             return False
+
+    def _of_redis(self) -> float:
+        """As it says itself, which is exact to the microsecond where the kernel's own count goes by the hundredth."""
+        facts: dict[str, float] = call(self.redis, "INFO", "cpu")
+        sums = ("used_cpu_user", "used_cpu_sys", "used_cpu_user_children", "used_cpu_sys_children")
+        return sum(float(facts[name]) for name in sums)
 
     def _redis_quiet(self) -> bool:
         facts: dict[str, Any] = call(self.redis, "INFO", "persistence")

@@ -16,7 +16,7 @@ from bench.instance import Instance
 from pipeline.errors import SettingsError, TapelineError
 from pipeline.spelling import advice
 
-PARTS = ("normalize", "aggregate", "store", "memory")
+PARTS = ("ingest", "normalize", "aggregate", "store", "memory")
 """In the order in which they run. `bench/<name>.py`."""
 
 Figure = float | int | None
