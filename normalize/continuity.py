@@ -85,6 +85,22 @@ class Continuity(Missing):
             return self._hold(trade, now, listed, lowest, doubtful=True)
         return self._known(trade, first, last)
 
+    def follow(self, trade: Trade, listed: int | None) -> Trade | None:
+        """As `take`, of a trade that has the very number expected while nothing waits for proof: what most trades are.
+        None where `take` has to decide; nothing is changed then."""
+        if trade.sequence != self.next or trade.first_sequence is not None or self.newest is None or self.held:
+            return None
+        time = trade.received if trade.time is None else trade.time
+        if self.previous_newest is not None and self._of_previous_epoch(trade.sequence, time):
+            return None
+        if self.listed is None:
+            self.listed = listed
+        self.next = trade.sequence + 1
+        if time > self.newest:  # noqa: PLR1730 (each trade: max() is slow)
+            self.newest = time
+        self.trades += 1
+        return trade if trade.epoch == self.epoch else msgspec.structs.replace(trade, epoch=self.epoch)
+
     def repair(self, trade: Trade, epoch: int) -> Outcome:
         """A trade that was fetched to fill holes of the epoch: it fills one, or it counts for nothing. It never opens
         a hole, moves `next` or begins an epoch: what the exchange has beyond `next` the socket will bring."""

@@ -69,7 +69,8 @@ class Evidence:
     def heard(self, name: str, time: int) -> Connection:
         """The connection, on which a frame of any sort came in at host time `time`."""
         connection = self.connection(name, time)
-        connection.last = max(connection.last, time)
+        if time > connection.last:  # noqa: PLR1730 (each frame: max() is slow)
+            connection.last = time
         return connection
 
     def tidy(self, live: Mapping[str, int], time: int) -> None:
@@ -89,7 +90,10 @@ class Evidence:
     def cover(self, instrument: str) -> Cover:
         """The instrument's cover, to be changed."""
         self.changed_covers.add(instrument)
-        return self.covers.setdefault(instrument, Cover())
+        cover = self.covers.get(instrument)
+        if cover is None:
+            cover = self.covers[instrument] = Cover()
+        return cover
 
     def data(self, name: str, instrument: str, received: int, time: int, begun: bool) -> Change | None:
         """Data of the instrument's trades channel, received at host time `received`; `time` is its newest trade's,
@@ -97,8 +101,11 @@ class Evidence:
         # Without an estimate of the exchange's clock, what was replayed must not date coverage back, and only what
         # the exchange itself dated is known to have come.
         arrival = received + self.offset if self.offset is not None else max(time, received)
+        shown = time if self.offset is None else arrival
         cover = self.cover(instrument)
-        cover.message, cover.shown = received, max(cover.shown, time if self.offset is None else arrival)
+        cover.message = received
+        if shown > cover.shown:  # noqa: PLR1730 (each trade)
+            cover.shown = shown
         if self.offset is None and not begun:
             return None
         if name in cover.connections or instrument in self.connections[name].stopped:

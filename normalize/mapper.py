@@ -93,6 +93,10 @@ class Mapper(Protocol):
         known so far. Trades come in the venue's order (pages by REST too), of epoch 0. Raises DecodeError when the
         whole frame is of no use."""
 
+    def trade(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Trade | None:
+        """As `read`, of a `ws` frame that came in: the trade, where the frame is the commonest there is and says one
+        trade and nothing else. None for any other, which `read` has to judge. Cheaper, never different."""
+
     def numbers(self, frame: Frame) -> list[int]:
         """The numbers of the trades in a page by REST, of those too of which nothing else can be read. Raises
         DecodeError."""

@@ -226,6 +226,8 @@ class Normalize:
         self._shelf.clock(data, received)
 
     def _data(self, frame: Frame, received: int) -> None:
+        if self._trade(frame, received):
+            return
         state = self._state
         if frame.ts is None:
             frame = msgspec.structs.replace(frame, ts=received)
@@ -244,6 +246,17 @@ class Normalize:
         if not late:
             # A chain would begin that nothing goes on with.
             self._shelf.take(reading.books, frame, received)
+
+    def _trade(self, frame: Frame, received: int) -> bool:
+        """Takes the frame if it is of a live connection and says one trade. Most are, and `_data` would do the same."""
+        state = self._state
+        if frame.ts is None or frame.kind != "ws" or frame.dir != "in" or frame.conn in state.stream.closed:
+            return False
+        if (trade := self._mapper.trade(frame, state.instruments)) is None:
+            return False
+        self._trades.take_one(trade, frame, received, state.evidence.heard(frame.conn, received))
+        self._tails.came((trade,), live=True)
+        return True
 
     def _read(self, frame: Frame) -> Reading:
         """What the frame says. Of a page of wanted trades, repairs hears what cannot be read."""

@@ -29,16 +29,13 @@ class State:
         self._put_holes(saved)
         self.tails: dict[str, Tail] = dict(_fields(saved, b"tail:", Tail))
         self.catalogue = Catalogue(dict(_fields(saved, b"instrument:", Instrument)))
+        self.instruments: Mapping[str, Instrument] = self.catalogue.instruments
+        """What is known of each, by the venue's id."""
         self.latest = Latest(dict(_fields(saved, b"latest:", Seen)))
         self.busy = {name for name, state in self.continuity.items() if state.busy}
         self.changed_continuity: set[str] = set()
         self.changed_tails: set[str] = set()
         self._dropped: set[tuple[str, Name]] = set()
-
-    @property
-    def instruments(self) -> Mapping[str, Instrument]:
-        """What is known of each instrument, by the venue's id."""
-        return self.catalogue.instruments
 
     def forget(self, instrument: str) -> None:
         """Drops all that is known of an instrument."""

@@ -79,9 +79,13 @@ class Stream(msgspec.Struct):
 
     def advance(self, frame: Frame) -> int:
         """Moves stream time to the frame; the host's time at which it came in."""
-        received = self.received or 0 if frame.ts is None else frame.ts
-        self.now += max(0, received - (received if self.received is None else self.received))
-        self.received = max(received, self.received or 0)
+        last = self.received
+        received = last or 0 if frame.ts is None else frame.ts
+        if last is None:
+            self.received = max(received, 0)
+        elif received > last:
+            self.now += received - last
+            self.received = received
         return received
 
 

@@ -41,7 +41,9 @@ class Trades:
         for trade in trades:
             name = trade.instrument
             state.catalogue.know(trade)
-            seen = state.continuity.setdefault(name, Continuity())
+            seen = state.continuity.get(name)
+            if seen is None:
+                seen = state.continuity[name] = Continuity()
             listed = state.instruments[name].listed
             opened = self._opened(connection, seen) if connection else received
             taken = seen.take(trade, state.stream.now, opened, listed, self._lowest)
@@ -51,6 +53,19 @@ class Trades:
             begun = state.continuity[name].next is not None
             change = state.evidence.data(frame.conn, name, received, time, begun) if connection else None
             self.covered([change] if change else [], received)
+
+    def take_one(self, trade: Trade, frame: Frame, received: int, connection: Connection) -> None:
+        """As `take` for a frame with one trade. Its next number of a known instrument needs no detour."""
+        state, name = self._state, trade.instrument
+        seen, instrument = state.continuity.get(name), state.instruments.get(name)
+        if seen is None or instrument is None or (passed := seen.follow(trade, instrument.listed)) is None:
+            self.take((trade,), frame, received, connection)
+            return
+        state.changed_continuity.add(name)
+        self._outlet.emit("trade", passed, newest=passed.time == seen.newest)
+        change = state.evidence.data(frame.conn, name, received, passed.time or received, True)
+        if change is not None:
+            self.covered((change,), received)
 
     def fetched(self, trades: Sequence[Trade], key: TradesKey, frame: Frame, received: int) -> None:
         """The trades of a page that was wanted: they prove nothing but themselves."""

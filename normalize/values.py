@@ -10,6 +10,8 @@ DAY = 86_400_000_000_000
 OLDEST, NEWEST = 400 * DAY, DAY
 """How far an event may lie before and after its arrival."""
 
+POSITIVE = r"(?=[0.]*[1-9])[0-9]{1,40}(?:\.[0-9]{1,40})?"
+"""What `positive` lets pass, for those who match several texts at once."""
 _PLAIN = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?")
 _MICROSECONDS_FROM = 10**14
 _WHOLE = re.compile(r"[0-9]{1,18}")

@@ -15,7 +15,7 @@ import msgspec
 from normalize.elements import JSON_FAULTS, asked, each, elements, message
 from normalize.levels import levels, offer
 from normalize.mapper import BookUpdate, Level, Reading
-from normalize.values import MILLISECOND, decimal, named, near, positive, price, unix, whole
+from normalize.values import MILLISECOND, POSITIVE, decimal, named, near, positive, price, unix, whole
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.instruments import canonical_symbol
@@ -32,9 +32,14 @@ _TRADES = ("historicalTrades", "trades")
 """Not `aggTrades`: collected are single trades, live and by REST."""
 _DAILY = re.compile(r"/data/spot/daily/trades/([^/]+)/\1-trades-\d{4}-\d{2}-\d{2}\.zip", re.ASCII)
 _COLUMNS = 7
+_PRICE_AND_SIZE = re.compile(rf"{POSITIVE} {POSITIVE}")
+"""One match over both is cheaper; which one is wrong the single checks tell."""
 _BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
 _INTERVALS = frozenset({"1s", "1m", "5m", "15m", "1h", "4h", "1d"})
 """The venue's bars that have our windows, spelt alike."""
+
+_OF_TRADES, _BEGINNING = '@trade"', 48
+"""Where the venue's own combined messages of trades say what they are; others are read more slowly."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """An id or a time. Where there is no trade, klines say -1."""
@@ -65,6 +70,14 @@ class Print(msgspec.Struct, frozen=True, gc=False):
     T: Number
     m: bool
     X: str | None = None
+
+
+class TradeMessage(msgspec.Struct, frozen=True):
+    """A combined message of the channel `trade`, decoded at once."""
+
+    stream: str
+    data: Print
+    method: str | None = None
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -223,6 +236,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 _MESSAGE = msgspec.json.Decoder(Message)
+_TRADE_MESSAGE = msgspec.json.Decoder(TradeMessage)
 _PRINT = msgspec.json.Decoder(Print)
 _AGGREGATE = msgspec.json.Decoder(Aggregate)
 _CHANGES = msgspec.json.Decoder(Changes)
@@ -297,6 +311,18 @@ class Mapper:
         if frame.dir == "out":
             return Reading(control=f"out {_request(frame)}")
         return _rest(frame, instruments) if frame.kind == "rest" else self._socket(frame, instruments)
+
+    def trade(self, frame: Frame, instruments: Instruments) -> Trade | None:
+        """See normalize.mapper.Mapper."""
+        if frame.data.find(_OF_TRADES, 0, _BEGINNING) < 0:
+            return None
+        try:
+            found = _TRADE_MESSAGE.decode(frame.data)
+            if found.data.X is None and not found.stream.startswith("!") and found.stream.partition("@")[2] == "trade":
+                return _single(found.data, frame, instruments)
+        except (*JSON_FAULTS, DecodeError):
+            pass
+        return None
 
     def numbers(self, frame: Frame) -> list[int]:
         """See normalize.mapper.Mapper."""
@@ -387,7 +413,11 @@ def _trade(data: Payload, frame: Frame, instruments: Instruments) -> Reading:
     found = message(data, _PRINT, "a trade of Binance")
     if found.X is not None:
         raise DecodeError("not an event of the spot exchange", f"X {found.X[:40]}")
-    return Reading(trades=(_made(found, str(found.t), found.t, found.t, frame, instruments),))
+    return Reading(trades=(_single(found, frame, instruments),))
+
+
+def _single(found: Print, frame: Frame, instruments: Instruments) -> Trade:
+    return _made(found, str(found.t), found.t, found.t, frame, instruments)
 
 
 def _trades(data: Payload, symbol: str, frame: Frame, instruments: Instruments) -> Reading:
@@ -419,6 +449,9 @@ def _made(
     assert frame.ts is not None
     instrument = _known(found.s, instruments)
     time = _event_time(found.T, "T", frame)
+    if _PRICE_AND_SIZE.fullmatch(f"{found.p} {found.q}") is None:
+        positive(found.p, "p")
+        positive(found.q, "q")
     return Trade(
         exchange=EXCHANGE,
         market=instrument.market,
@@ -431,8 +464,8 @@ def _made(
         sequence=last,
         first_sequence=first if first < last else None,
         fills=last - first + 1,
-        price=positive(found.p, "p"),
-        size=positive(found.q, "q"),
+        price=found.p,
+        size=found.q,
         side="sell" if found.m else "buy",
     )
 

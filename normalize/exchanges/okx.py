@@ -15,7 +15,7 @@ import msgspec
 from normalize.elements import JSON_FAULTS, asked, each, elements, message, raws
 from normalize.levels import in_base, levels, offer
 from normalize.mapper import BookUpdate, Level, Reading
-from normalize.values import decimal, milliseconds, named, near, positive, price, whole
+from normalize.values import MILLISECOND, POSITIVE, decimal, milliseconds, named, near, positive, price, whole
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.instruments import EXACT, canonical_symbol, decimal_text
@@ -37,6 +37,12 @@ _CUT_BOOKS = {"books5": 5}
 """Not `books-rpi` and `books-elp`: they hold orders that the others leave out, and are other books."""
 _INT64 = 2**63 - 1
 
+_OF_TRADES, _BEGINNING = '"trades', 32
+"""Where the venue's own messages of trades say what they are; others are read more slowly."""
+_FILL_NUMBERS = re.compile(rf"[0-9]{{1,18}} [0-8]?[0-9]{{1,12}} {POSITIVE} {POSITIVE}")
+"""Number, milliseconds (until the year 2255), price, size: one match over all of them is cheaper. Which one is wrong
+the single checks tell."""
+
 ChangeId = Annotated[int, msgspec.Meta(ge=-1, le=_INT64)]
 
 
@@ -47,8 +53,8 @@ class Arg(msgspec.Struct, frozen=True):
     instId: str = ""
 
 
-class Message(msgspec.Struct, frozen=True):
-    """Any JSON object that comes over the socket or by REST."""
+class Heading(msgspec.Struct, frozen=True):
+    """What is read of any JSON object that comes over the socket or by REST, but its data."""
 
     arg: Arg | None = None
     event: str | None = None
@@ -56,6 +62,11 @@ class Message(msgspec.Struct, frozen=True):
     action: str | None = None
     code: str | None = None
     msg: str | None = None
+
+
+class Message(Heading, frozen=True):
+    """Any such object."""
+
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -77,6 +88,12 @@ class Fill(msgspec.Struct, frozen=True, gc=False):
     ts: str
     count: str = "1"
     source: str = "0"
+
+
+class Fills(Heading, frozen=True):
+    """A message of a channel of trades, decoded at once."""
+
+    data: tuple[Fill, ...] = ()
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -142,6 +159,7 @@ class Stamp(msgspec.Struct, frozen=True):
 _MESSAGE = msgspec.json.Decoder(Message)
 _NUMBERED = msgspec.json.Decoder(list[Numbered])
 _FILLS = msgspec.json.Decoder(list[Fill])
+_MESSAGE_OF_FILLS = msgspec.json.Decoder(Fills)
 _CHANGES = msgspec.json.Decoder(list[Changes])
 _TICKERS = msgspec.json.Decoder(list[DayTicker])
 _ROWS = msgspec.json.Decoder(list[list[str]])
@@ -196,6 +214,18 @@ class Mapper:
         if frame.dir == "out":
             return Reading(control=f"out {_request(frame)}")
         return self._rest(frame, instruments) if frame.kind == "rest" else self._socket(frame, instruments)
+
+    def trade(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Trade | None:
+        """See normalize.mapper.Mapper."""
+        if frame.data.find(_OF_TRADES, 0, _BEGINNING) < 0:
+            return None
+        try:
+            found = _MESSAGE_OF_FILLS.decode(frame.data)
+            if len(found.data) == 1 and found.event is None and found.arg and found.arg.channel in self.trade_channels:
+                return _trade(found.data[0], frame, instruments)
+        except (*JSON_FAULTS, DecodeError):
+            pass
+        return None
 
     def numbers(self, frame: Frame) -> list[int]:
         """See normalize.mapper.Mapper."""
@@ -302,29 +332,40 @@ def _trades(data: msgspec.Raw, frame: Frame, instruments: Mapping[str, Instrumen
 def _trade(fill: Fill, frame: Frame, instruments: Mapping[str, Instrument]) -> Trade:
     assert frame.ts is not None
     instrument = _known(fill.instId, frame, instruments)
-    sequence, fills = whole(fill.tradeId, "tradeId"), whole(fill.count, "count")
-    if not 1 <= fills <= sequence + 1:
-        raise DecodeError("count does not fit tradeId", f"{fill.count} up to {fill.tradeId}")
-    if fill.side not in ("buy", "sell"):
-        raise DecodeError("side is neither buy nor sell", repr(fill.side[:80]))
-    at, quantity = positive(fill.px, "px"), positive(fill.sz, "sz")
+    at, quantity = fill.px, fill.sz
+    plain = _FILL_NUMBERS.fullmatch(f"{fill.tradeId} {fill.ts} {at} {quantity}")
+    if plain is None or fill.count != "1" or fill.side not in ("buy", "sell"):
+        _check(fill)
+    sequence, fills = int(fill.tradeId), int(fill.count)
     return Trade(
         exchange=EXCHANGE,
         market=instrument.market,
         symbol=instrument.symbol,
         instrument=instrument.instrument,
-        time=near(milliseconds(fill.ts, "ts"), frame.ts),
+        time=near(int(fill.ts) * MILLISECOND, frame.ts),
         received=frame.ts,
         id=fill.tradeId,
         sequence=sequence,
         first_sequence=sequence - fills + 1 if fills > 1 else None,
         fills=fills,
         price=at,
-        size=in_base(instrument, quantity, at),
+        size=quantity if instrument.market == "spot" else in_base(instrument, quantity, at),
         side="buy" if fill.side == "buy" else "sell",
         contracts=None if instrument.market == "spot" else quantity,
         conditions=_conditions(fill.source),
     )
+
+
+def _check(fill: Fill) -> None:
+    """Raises DecodeError for the first text that is not what it should be."""
+    sequence, fills = whole(fill.tradeId, "tradeId"), whole(fill.count, "count")
+    if not 1 <= fills <= sequence + 1:
+        raise DecodeError("count does not fit tradeId", f"{fill.count} up to {fill.tradeId}")
+    if fill.side not in ("buy", "sell"):
+        raise DecodeError("side is neither buy nor sell", repr(fill.side[:80]))
+    positive(fill.px, "px")
+    positive(fill.sz, "sz")
+    milliseconds(fill.ts, "ts")
 
 
 def _conditions(source: str) -> tuple[str, ...]:
