@@ -16,7 +16,7 @@ from bench.instance import Instance
 from pipeline.errors import SettingsError, TapelineError
 from pipeline.spelling import advice
 
-PARTS = ("ingest", "normalize", "aggregate", "store", "memory")
+PARTS = ("ingest", "normalize", "aggregate", "store", "chain", "latency", "idle", "growth", "memory")
 """In the order in which they run. `bench/<name>.py`."""
 
 Figure = float | int | None
