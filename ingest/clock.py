@@ -51,7 +51,7 @@ class HostClock:
         """ns UTC at a reading of the monotonic clock since the last `discipline`."""
         elapsed = monotonic - self._since
         # What was to be corrected is corrected after a second: a late `discipline` must not overshoot.
-        return self._started_at + elapsed + min(elapsed, SECOND) * self._rate // 1_000_000
+        return self._started_at + elapsed + (elapsed if elapsed < SECOND else SECOND) * self._rate // 1_000_000
 
     def discipline(self) -> None:
         """Sets the pace so that the distance to the wall clock closes within a second, if the slew allows."""

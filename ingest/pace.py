@@ -24,12 +24,14 @@ class Pace:
 
     def data(self, at: int) -> None:
         """Something came."""
+        longest = self.longest
         if self.heard is None:
             self.since = at
-        else:
-            pause = max(0, at - self.heard)
+        elif (pause := at - self.heard) >= longest or pause >= FADE:
+            self.longest = pause
+        elif pause > 0:
             # What lies an hour back is worth a third of what it was, so nights and weekends are learnt and forgotten.
-            faded = self.longest - self.longest * min(pause, FADE) // FADE
+            faded = longest - longest * pause // FADE
             self.longest = pause if pause > faded else faded
         self.heard = at
         self.count += 1

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import BytesLike
 
 from ingest.budget import Budget
 from ingest.context import Context
@@ -24,6 +25,8 @@ SHARE = 0.75
 """Of the requests on a connection, for resyncs: they may not keep us from subscribing."""
 ROUSING_SHARE = 0.5
 """Of the same, for what is only silent."""
+MOST_ANSWERS = 16
+"""Waiting to be sent. An exchange that does not take so many is to be left."""
 STOOD_STILL = 2 * SECOND
 """A turn that takes so much longer than it should: the whole process did not run."""
 
@@ -57,6 +60,7 @@ class Session:
         self.ended = asyncio.Event()
         self._context = context
         self._feed = context.feed
+        self._classify = context.feed.classify
         self._sink = context.sink
         self._now = context.clock.now
         self._monotonic = context.clock.monotonic
@@ -64,6 +68,7 @@ class Session:
         self._asked = 0
         self._resyncs: dict[Subscription, Resync] = {}
         self._ending: dict[str, Subscription] = {}
+        self._answers: asyncio.Queue[str] = asyncio.Queue(MOST_ANSWERS)
         self._socket: Socket | None = None
 
     async def connect(self) -> None:
@@ -83,8 +88,10 @@ class Session:
                 tasks = [
                     group.create_task(self._keep_alive(self._socket)),
                     group.create_task(self._subscribe(self._socket)),
+                    group.create_task(self._answer()),
                 ]
-                reason = await self._read(self._socket)
+                ended = await self._socket.listen(self._received)
+                reason = self.why or spelt(ended)
                 for task in tasks:
                     task.cancel()
         finally:
@@ -148,30 +155,27 @@ class Session:
         self._note(subscription, "unsubscribed", "resync")
         await self._ask((subscription,))
 
-    async def _read(self, socket: Socket) -> str:
-        classify, sink, now, name = self._feed.classify, self._sink, self._now, self.name
-        try:
-            while True:
-                # Undecodable bytes are kept visible: normalize will name the frame.
-                text = (await socket.recv(decode=False)).decode("utf-8", "backslashreplace")
-                self.last_frame = at = now()
-                self.frames += 1
-                event = classify(text)
-                if type(event) is Pong:
-                    self.pongs += 1
-                    continue
-                sink(Frame(at, name, "in", "ws", text))
-                if type(event) is Data:
-                    self.last_data = at
-                    if self.ledger.data(event.subscription, at):
-                        self._subscribed(event.subscription)
-                    self._judge()
-                else:
-                    await self._take(event, at)
-        except ConnectionClosed as closed:
-            return self.why or spelt(closed)
+    def _received(self, message: BytesLike) -> None:
+        # Undecodable bytes are kept visible: normalize will name the frame.
+        text = str(message, "utf-8", "backslashreplace")
+        self.last_frame = at = self._now()
+        self.frames += 1
+        event = self._classify(text)
+        if type(event) is Data:
+            self._sink(Frame(at, self.name, "in", "ws", text))
+            self.last_data = at
+            if self.ledger.data(event.subscription, at):
+                self._subscribed(event.subscription)
+            if not self.proven.is_set():
+                self._judge()
+        elif type(event) is Pong:
+            self.pongs += 1
+        else:
+            self._sink(Frame(at, self.name, "in", "ws", text))
+            self._take(event, at)
+            self._judge()
 
-    async def _take(self, event: Event, at: int) -> None:
+    def _take(self, event: Event, at: int) -> None:
         if isinstance(event, Accepted):
             self._accepted(event, at)
         elif isinstance(event, Ended):
@@ -181,8 +185,10 @@ class Session:
         elif isinstance(event, Notice):
             self.leave(event.reason)
         elif isinstance(event, Ask):
-            await self._send(event.answer)
-        self._judge()
+            if self._answers.full():
+                self.leave("takes no answers")
+            else:
+                self._answers.put_nowait(event.answer)
 
     def _accepted(self, event: Accepted, at: int) -> None:
         """Some exchanges name the subscription, others only the request, whatever it asked."""
@@ -252,6 +258,12 @@ class Session:
                     self.ledger.excuse(self._now())
         except ConnectionClosed:
             return
+
+    async def _answer(self) -> None:
+        """Sends what the exchange asks for, for as long as the connection lives."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self._send(await self._answers.get())
 
     async def _ask(self, batch: tuple[Subscription, ...]) -> None:
         """One request. Raises ConnectionClosed."""

@@ -24,15 +24,15 @@ LONGER = 12
 
 
 class Entry(msgspec.Struct):
-    """One subscription. `due` is when it is asked for again; `roused` when that was first done, or would have been,
-    for its silence since its last data. `refusals` are those in a row. `most` is the longest silence it is ever
-    allowed (ns)."""
+    """One subscription. `due` is when it is asked for again; None while it gives data: then its pace says. `roused` is
+    when that was first done, or would have been, for its silence since its last data. `refusals` are those in a row.
+    `most` is the longest silence it is ever allowed (ns)."""
 
     state: State = "requested"
     reason: str | None = None
     request: str | None = None
     tries: int = 0
-    due: int = 0
+    due: int | None = 0
     roused: int | None = None
     asked: bool = False
     refusals: int = 0
@@ -95,7 +95,8 @@ class Ledger:
         """Whether nothing was ever answered although it was asked for again and again."""
         wanted = [entry for entry in self.entries.values() if entry.state != "refused"]
         return bool(wanted) and all(
-            entry.state == "requested" and entry.tries >= MOST_UNANSWERED and entry.due <= now for entry in wanted
+            entry.state == "requested" and entry.tries >= MOST_UNANSWERED and self._due(entry) <= now
+            for entry in wanted
         )
 
     def add(self, wanted: Iterable[Subscription]) -> None:
@@ -160,7 +161,7 @@ class Ledger:
         fresh = [subscription for subscription in group if not self.entries[subscription].asked]
         for subscription in group:
             entry = self.entries[subscription]
-            wait = self._limit(subscription) if entry.state == "subscribed" else self._patience
+            wait = self._limit(entry) if entry.state == "subscribed" else self._patience
             entry.due = now + (self._pardon(entry) if entry.refusals else wait << min(entry.tries, MOST_DOUBLINGS))
             entry.tries += 1
             if entry.state == "subscribed":
@@ -175,17 +176,19 @@ class Ledger:
             return False
         self._unanswered.discard(subscription)
         entry.state, entry.reason, entry.tries, entry.refusals = "subscribed", None, 1, 0
-        entry.due, entry.roused = now + self._limit(subscription), None
+        entry.due, entry.roused = now + self._limit(entry), None
         return True
 
     def data(self, subscription: Subscription | None, now: int) -> bool:
         """Notes data, which is worth an acknowledgement; True where it changes the state."""
         self._pace.data(now)
-        entry = self.entries.get(subscription) if subscription else None
-        if entry is None or subscription is None:
+        if subscription is None or (entry := self.entries.get(subscription)) is None:
             return False
         entry.pace.data(now)
-        entry.roused, entry.tries, entry.due = None, 1, now + self._limit(subscription)
+        entry.roused = None
+        if entry.due is None:
+            return False
+        entry.tries, entry.due = 1, None
         self._unheard.discard(subscription)
         if entry.state == "subscribed":
             return False
@@ -205,7 +208,7 @@ class Ledger:
         return []
 
     def _late(self, now: int, rouse: bool) -> list[Subscription]:
-        late = [subscription for subscription, entry in self.entries.items() if entry.due <= now]
+        late = [subscription for subscription, entry in self.entries.items() if self._due(entry) <= now]
         silent = {subscription for subscription in late if self.entries[subscription].state == "subscribed"}
         if now < self._excused:
             return [subscription for subscription in late if subscription not in silent]
@@ -235,9 +238,12 @@ class Ledger:
             if entry.state == "subscribed" and entry.roused is None
         ]
 
-    def _limit(self, subscription: Subscription) -> int:
+    def _due(self, entry: Entry) -> int:
+        """When it is asked for again."""
+        return (entry.pace.heard or 0) + self._limit(entry) if entry.due is None else entry.due
+
+    def _limit(self, entry: Entry) -> int:
         """After how much silence one is asked for again."""
-        entry = self.entries[subscription]
         return entry.pace.limit(self._silence, self._brisk, entry.most)
 
     def _limit_of_all(self) -> int:

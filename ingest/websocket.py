@@ -5,9 +5,10 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.frames import Frame, Opcode
+from websockets.frames import BINARY, PING, PONG, TEXT, Frame
 from websockets.http11 import Response
 from websockets.protocol import Event
+from websockets.typing import BytesLike
 
 from ingest.timing import Timing
 from pipeline.errors import ExchangeError
@@ -29,16 +30,43 @@ class TurnedAway(ExchangeError):
 
 
 class Socket(ClientConnection):
-    """A connection that tells of the other side's pings and pongs, which the library answers by itself."""
+    """A connection that gives each message away as soon as it is parsed, and tells of the other side's pings and pongs,
+    which the library answers by itself."""
 
     heard: Callable[[bool], None] | None = None
-    """Called with each of them; True for a pong."""
+    """Called with each ping and pong; True for a pong."""
+    _take: Callable[[BytesLike], None] | None = None
+    _queued = 0
+    """Messages that are on their way through the library's queue."""
+
+    async def listen(self, take: Callable[[BytesLike], None]) -> ConnectionClosed:
+        """Gives every message to `take`, in order, until the connection ends; the answer tells how.
+
+        To wait for each of them would cost a turn of the loop for every packet. Only what comes in fragments, and what
+        came before we listened, takes the way through the queue."""
+        self._take = take
+        try:
+            while True:
+                message = await self.recv(decode=False)
+                self._queued -= 1
+                take(message)
+        except ConnectionClosed as closed:
+            return closed
+        finally:
+            self._take = None
 
     def process_event(self, event: Event) -> None:
         """See websockets: one incoming frame."""
+        if type(event) is Frame:
+            opcode = event.opcode
+            if opcode is TEXT or opcode is BINARY:
+                if event.fin and not self._queued and self._take is not None:
+                    self._take(event.data)
+                    return
+                self._queued += 1
+            elif self.heard is not None and (opcode is PING or opcode is PONG):
+                self.heard(opcode is PONG)
         super().process_event(event)
-        if self.heard is not None and isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
-            self.heard(event.opcode is Opcode.PONG)
 
 
 async def open_socket(url: str, timing: Timing) -> Socket:
