@@ -19,10 +19,12 @@ from pipeline.commands._demo.blows import BEGIN, CUT, END, LONGEST_PAUSE, known,
 from pipeline.commands._demo.instance import Offer
 from pipeline.commands._demo.interruption import interruptible
 from pipeline.commands._demo.rows import _value
-from pipeline.commands._demo.settling import _id
-from pipeline.errors import SettingsError
+from pipeline.commands._demo.settling import Settling, _id
+from pipeline.errors import ServerAway, SettingsError
 from pipeline.servers import folders
+from pipeline.streams import Keys
 from pipeline.timeframes import TIMEFRAMES
+from tests.servers import RedisServer
 
 TURNS = rounds(("okx", "binance"))
 OFFER = Offer(("BTC-USDT",), "ws://127.0.0.1:1/ws/v5", "http://127.0.0.1:2")
@@ -151,3 +153,17 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_redis_that_does_not_answer_is_waited_for(tmp_path: Path, redis_server: RedisServer) -> None:
+    folder = instance.take_folder(tmp_path)
+    instance.write_settings(folder, {"okx": OFFER})
+    settings = settings_module.load(folder.settings, {"REDIS_URL": redis_server.url})
+    raw = Keys(settings.namespace, "okx").raw
+    settling = Settling(settings, redis_server.resume)
+    settling._redis("XADD", raw, "7-1", "v", "1")
+    redis_server.pause()
+    assert settling._ends([raw], 60.0) == {raw: (7, 1)}
+    redis_server.stop()
+    with pytest.raises(ServerAway):
+        settling.books()

@@ -113,12 +113,12 @@ class Settling:
     def _drain(self, keys: Keys, since: Id, deadline: float) -> None:
         """Stage by stage: what stood last in its input when the one before had all."""
         self.until(lambda: self._last(keys.raw) >= since, "the stream's clock to go on", deadline)
-        raw = self._last(keys.raw)
+        raw = self._ends([keys.raw], deadline)[keys.raw]
         self.until(lambda: self._cursor(keys, "normalize") >= raw, "normalize", deadline)
-        trade = self._last(keys.trade)
+        trade = self._ends([keys.trade], deadline)[keys.trade]
         self.until(lambda: self._cursor(keys, "aggregate") >= trade, "aggregate", deadline)
         kinds = [kind for kind, readers in READERS.items() if "store" in readers]
-        last = {stream: self._last(stream) for stream in map(keys.stream, kinds)}
+        last = self._ends([keys.stream(kind) for kind in kinds], deadline)
         self.until(lambda: self._all_stored(last), "store", deadline)
 
     def until(self, condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
@@ -129,7 +129,7 @@ class Settling:
                 if condition():
                     return
                 trouble = ""
-            except (ServerAway, redis.exceptions.RedisError, psycopg.Error, OSError) as error:
+            except (ServerAway, psycopg.Error, OSError) as error:
                 trouble = f" ({error})"
             if time.monotonic() > end:
                 raise NotSettled(f"waited {deadline:g} s in vain for {what}{trouble}")
@@ -137,11 +137,25 @@ class Settling:
             time.sleep(POLL)
 
     def _redis(self, *command: bytes | str | int) -> Any:
+        """Raises ServerAway."""
         client = redis_probe.connect(self._settings)
         try:
             return redis_probe.call(client, *command)
+        except redis.exceptions.RedisError as error:
+            raise ServerAway(f"Redis: {error}") from error
         finally:
             client.close()
+
+    def _ends(self, streams: Iterable[str], deadline: float) -> dict[str, Id]:
+        """The last id of each stream now. Raises NotSettled."""
+        found: dict[str, Id] = {}
+
+        def seen() -> bool:
+            found.update({stream: self._last(stream) for stream in streams if stream not in found})
+            return True
+
+        self.until(seen, "Redis", deadline)
+        return found
 
     def _last(self, stream: str) -> Id:
         """Id of the stream's last entry; (0, 0) of an empty one."""
