@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,6 +154,22 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Departing:
+    """Is interrupted while it is finalized, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_that_a_finalizer_kept_is_told_again() -> None:
+    def depart() -> None:
+        Departing()
+        threading.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        depart()
 
 
 def test_a_redis_that_does_not_answer_is_waited_for(tmp_path: Path, redis_server: RedisServer) -> None:
