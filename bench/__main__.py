@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import report
 from bench.frames import symbols
 from bench.instance import Instance
-from bench.part import Figure, Terms, expect, parts
+from bench.part import ASIDE, PARTS, Figure, Terms, expect, parts
 from pipeline.cli import FINDING, INTERRUPTED, UNHEALTHY, USAGE
 from pipeline.commands._demo.interruption import interruptible
 from pipeline.errors import ServerAway, SettingsError, TapelineError
@@ -65,7 +65,7 @@ def bench(
       python -m bench --quick --rounds 1 --json
     """
     if listed:
-        for part in parts(only):
+        for part in parts(only or (*PARTS, *ASIDE)):
             click.echo(f"{part.NAME:12}{part.SUMMARY}")
         return
     terms = Terms(seed=seed, rounds=rounds, quick=quick, cryptofeed=cryptofeed or _here())

@@ -86,8 +86,12 @@ class Process:
         return float(total)
 
     def memory(self) -> int:
-        """Resident bytes."""
-        return int(self._seen.memory_info().rss)
+        """Resident bytes; what its children share with it and each other counts once."""
+        found = _resident(self._seen)
+        for child in self._seen.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += _resident(child)
+        return found
 
     def check(self) -> None:
         """Raises ServerAway with its last words when it has ended."""
@@ -189,6 +193,10 @@ class Instance:
         """Seconds of CPU of every running process so far, by name; that of Postgres with its backends."""
         return {name: self._of_redis() if name == "redis" else each.cpu() for name, each in self._running.items()}
 
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of every running process by name."""
+        return {name: process.memory() for name, process in self._running.items()}
+
     def check(self) -> None:
         """Raises ServerAway when a process has ended by itself."""
         for process in self._running.values():
@@ -289,6 +297,12 @@ class Instance:
             await wait_ready(wire, self.settings.namespace)
         finally:
             await wire.close()
+
+
+def _resident(process: psutil.Process) -> int:
+    """Bytes, shared ones divided among those that share them where the system tells."""
+    facts = process.memory_full_info()
+    return int(getattr(facts, "pss", facts.rss))
 
 
 _TABLES = """

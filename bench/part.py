@@ -18,6 +18,8 @@ from pipeline.spelling import advice
 
 PARTS = ("ingest", "normalize", "aggregate", "store", "chain", "latency", "idle", "growth", "memory")
 """In the order in which they run. `bench/<name>.py`."""
+ASIDE = ("soak",)
+"""Parts that run only when they are named: they take minutes whatever the rounds."""
 
 Figure = float | int | None
 Figures = Mapping[str, Figure]
@@ -54,11 +56,13 @@ class Part(Protocol):
 
 
 def parts(only: Sequence[str] = ()) -> list[Part]:
-    """All parts, or those whose name begins with one of `only`. Raises SettingsError when one of these fits none."""
+    """All of PARTS, or those, ASIDE too, whose name begins with one of `only`. Raises SettingsError when one of these
+    fits none."""
+    known = (*PARTS, *ASIDE)
     for prefix in only:
-        if not any(name.startswith(prefix) for name in PARTS):
-            raise SettingsError(f"--only {prefix}: no such part{advice(prefix, list(PARTS))}")
-    chosen = [name for name in PARTS if not only or name.startswith(tuple(only))]
+        if not any(name.startswith(prefix) for name in known):
+            raise SettingsError(f"--only {prefix}: no such part{advice(prefix, list(known))}")
+    chosen = [name for name in known if name.startswith(tuple(only))] if only else PARTS
     return [cast("Part", importlib.import_module(f"bench.{name}")) for name in chosen]
 
 

@@ -13,7 +13,7 @@ from bench.instance import Instance
 from bench.part import Terms
 from pipeline.errors import ServerAway
 from pipeline.probes.redis import call
-from pipeline.reports import Report, read
+from pipeline.reports import Report, read, read_all
 from pipeline.settings import ExchangeSettings, SettingsFile, TradingPair
 from pipeline.timeframes import TIMEFRAMES
 
@@ -164,7 +164,8 @@ def together(by_process: dict[str, float]) -> float:
 
 
 def _ready(product: Product) -> bool:
-    return all(product.report(name).status == "running" for name in STAGES) and product.stored() > 0
+    reports = read_all(product.instance.settings.heartbeat_dir)
+    return all(name in reports and reports[name].status == "running" for name in STAGES) and product.stored() > 0
 
 
 def _collecting(file: SettingsFile, exchange: Exchange) -> SettingsFile:
