@@ -10,10 +10,11 @@ from aggregate.closing import Closing, Issue
 from aggregate.frame import Frame
 from aggregate.numbering import Numbering
 from aggregate.rebuilds import Rebuilds, rebuild
-from aggregate.saved import Header, SavedFrame
+from aggregate.saved import Header, SavedFrame, SavedTally
 from aggregate.summary import Summary
+from aggregate.tally import Tally
 from aggregate.unknown import Unknown
-from aggregate.windows import KEPT, Windows
+from aggregate.windows import KEPT, NEVER, Windows
 from pipeline.records import CandleSettings, Clock, Coverage, Gap, Rebuild, Trade
 from pipeline.timeframes import DEFAULT_TIMEFRAMES, SECOND, WIDTHS
 
@@ -28,11 +29,15 @@ Ask = Callable[[Rebuild], None]
 
 
 class Instrument:
-    """`header` holds what is saved. Before the collection begins there are no windows."""
+    """`header` holds what is saved. Before the collection begins there are no windows.
+
+    Trades may be given to `tally` first: those it takes are in `header` and `windows` before anything else happens.
+    """
 
     def __init__(self, header: Header, issue: Issue, ask: Ask) -> None:
         self.header = header
         self.changed = True
+        self.tally = Tally()
         self.unknown = Unknown(header.ranges, header.lost)
         self._ask = ask
         rebuilds = Rebuilds(header.rebuild, header.rebuild_frames)
@@ -43,13 +48,12 @@ class Instrument:
         self._looked_at = -1
         self._mark_quiet()
 
-    def trade(self, trade: Trade, clock: Clock | None) -> bool:
-        """Takes one trade; `clock` is the newest. False when a window it belongs to is no longer kept. Raises
-        DecodeError."""
+    def trade(self, trade: Trade, ahead: int) -> bool:
+        """Takes one trade; what is dated more than `ahead` after its arrival proves no more than that. False when a
+        window it belongs to is no longer kept. Raises DecodeError."""
         summary = Summary.of(trade)
-        time = summary.first.time
-        if clock is not None and clock.time is not None:
-            time = min(time, trade.received + clock.time - clock.received + clock.uncertainty + AHEAD)
+        time = min(summary.first.time, trade.received + ahead)
+        self._fold()
         header = self.header
         self._touch()
         if header.since is None:
@@ -66,11 +70,13 @@ class Instrument:
         if unbroken and time > header.known:
             header.known = time
             self._closing.advance(trade.received)
+        self._follow(summary.first.time)
         return kept
 
     def coverage(self, record: Coverage, clock: Clock | None) -> bool:
         """Coverage began, moved or ended; `clock` is the newest. False as in `trade`."""
         header = self.header
+        self._fold()
         self._hear(clock)
         self._touch()
         if record.state == "uncovered":
@@ -90,12 +96,16 @@ class Instrument:
         """The ledger confirmed a gap or gave it up. What fills one is seen from the trades."""
         if self.header.since is None or record.cause == "epoch":
             return
+        self._fold()
         self._touch()
         self._numbering.gap(record)
 
     def clock(self, clock: Clock) -> int:
         """The stream's time went on. Returns how many candles that gave."""
         header, windows = self.header, self.windows
+        if self._idle(clock):
+            return 0
+        self._fold()
         if self._numbering.give_up(clock.received):
             self._touch()
         evidence = self._evidence(clock)
@@ -118,6 +128,7 @@ class Instrument:
         """The stream has ended: every window with trades is written as it is. Returns the number of candles."""
         if self.header.since is None:
             return 0
+        self._fold()
         self._hear(clock)
         self._touch()
         issued = self._closing.finish(received)
@@ -135,6 +146,46 @@ class Instrument:
             SavedFrame(f.name, f.since, f.rolled, f.newest, f.anchor, f.revised, f.ceded) for f in windows.frames
         ]
         return header
+
+    def resume(self, saved: SavedTally) -> None:
+        """Goes on with the trades that came since header and windows were saved."""
+        self._follow(saved.last.time)
+        self.tally.restore(saved)
+
+    def _follow(self, time: int) -> None:
+        """Lets the tally take what follows the trade of `time`, as long as nothing else comes of it than a sum: none of
+        its windows has a candle yet, and none that ends before them waits for one."""
+        header, windows = self.header, self.windows
+        if header.anchor is None or header.cut or not header.covered:
+            return
+        start, end = 0, windows.border
+        for frame in windows.roots:
+            open_time = time - time % frame.width
+            window = frame.windows.get(open_time)
+            if window is None or window.summary is None or window.revision >= 0:
+                return
+            if window.end <= max(windows.closed, frame.rolled, frame.since):
+                return
+            start, end = max(start, open_time), min(end, window.end)
+        self.tally.open(start, end, header.epoch, header.next)
+
+    def _fold(self) -> None:
+        """Puts what the tally took where it belongs."""
+        tally, header = self.tally, self.header
+        if tally.first is not None:
+            header.next, header.newest, self.windows.newest = tally.next, tally.newest, tally.newest
+            header.known = max(header.known, tally.latest)
+            self.windows.add(tally.summary())
+            self._touch()
+        tally.close()
+
+    def _idle(self, clock: Clock) -> bool:
+        """Whether nothing follows from the clock: a shortcut that changes no output."""
+        header, windows = self.header, self.windows
+        if not header.covered or windows.recheck is not None or windows.rebuilds.spans or self.unknown.pending:
+            return False
+        border, evidence = windows.border, self._evidence(clock)
+        return header.known < border and (evidence is None or evidence < border)
 
     def _touch(self) -> None:
         self.changed, self._looked_at = True, -1
@@ -219,6 +270,13 @@ class Instrument:
         frames = tuple(frame.name for frame in windows.frames if frame.name in names)
         for span in spans if frames else ():
             self._ask(rebuild(header, span, frames, horizon, received))
+
+
+def ahead(clock: Clock | None) -> int:
+    """How much later than its arrival here a trade may be dated by this clock, ns."""
+    if clock is None or clock.time is None:
+        return NEVER
+    return clock.time - clock.received + clock.uncertainty + AHEAD
 
 
 def _others_then(trades: list[Trade], since: int) -> bool:

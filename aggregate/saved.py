@@ -1,7 +1,11 @@
-"""What aggregate keeps between steps: a header per instrument and one small value per window. No logic.
+"""What aggregate keeps between steps: a header per instrument and one small value per window; between changes of
+these, only a tally of the trades since. No logic.
 
-Fields of the state hash: `partition`, `i|<instrument>`, `w|<frame>|<open>|<instrument>`; values are msgpack.
+Fields of the state hash: `partition`, `i|<instrument>`, `w|<frame>|<open>|<instrument>`, `t|<instrument>`; values are
+msgpack.
 """
+
+from decimal import Decimal
 
 import msgspec
 
@@ -41,6 +45,35 @@ class SavedPartition(msgspec.Struct, frozen=True, array_like=True):
     candles: int
     late: int
     rebuilds: int = 0
+
+
+class SavedPoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """See `summary.Point`; the price as the trade has it."""
+
+    time: int
+    sequence: int
+    epoch: int
+    price: str
+    id: str
+
+
+class SavedTally(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """See `tally.Tally`: what came since the instrument's header and windows were saved. `received`: the newest of the
+    partition then."""
+
+    next: int
+    newest: int
+    received: int
+    first: SavedPoint
+    last: SavedPoint
+    high: Decimal
+    low: Decimal
+    bought: Decimal
+    paid: Decimal
+    sold: Decimal
+    earned: Decimal
+    contracts: Decimal | None
+    trades: int
 
 
 class Header(msgspec.Struct):
@@ -85,3 +118,7 @@ class Header(msgspec.Struct):
 
 def window_field(instrument: str, frame: str, open_time: int) -> str:
     return f"w|{frame}|{open_time}|{instrument}"
+
+
+def tally_field(instrument: str) -> str:
+    return f"t|{instrument}"

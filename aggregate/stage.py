@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from aggregate.frame import Window
-from aggregate.instrument import Instrument
-from aggregate.saved import Header, SavedPartition, SavedWindow, window_field
+from aggregate.instrument import Instrument, ahead
+from aggregate.saved import Header, SavedPartition, SavedTally, SavedWindow, tally_field, window_field
 from pipeline.errors import DecodeError
 from pipeline.records import ENDED, Candle, Clock, Coverage, Gap, Rebuild, Trade
 from pipeline.steps import Entry, Step, dead_letter
@@ -24,6 +24,7 @@ _COVERAGE = msgspec.json.Decoder(Coverage)
 _GAP = msgspec.json.Decoder(Gap)
 _HEADER = msgspec.msgpack.Decoder(Header)
 _WINDOW = msgspec.msgpack.Decoder(SavedWindow)
+_TALLY = msgspec.msgpack.Decoder(SavedTally)
 _PARTITION = msgspec.msgpack.Decoder(SavedPartition)
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -47,9 +48,11 @@ class Aggregate:
     def restore(self, saved: Mapping[bytes, bytes]) -> None:
         """Forgets everything and starts from the saved state."""
         self._instruments: dict[str, Instrument] = {}
+        self._touched: dict[str, Instrument] = {}
         partition = saved.get(b"partition")
         counted = SavedPartition(None, 0, 0, 0) if partition is None else _PARTITION.decode(partition)
         self._newest_clock, self._received = counted.clock, counted.received
+        self._ahead = ahead(counted.clock)
         self._candles, self._late, self._rebuilds = counted.candles, counted.late, counted.rebuilds
         self._partition_changed = False
         self._gone: list[str] = []
@@ -59,8 +62,12 @@ class Aggregate:
         for field, value in saved.items():
             if field.startswith(b"w|"):
                 self._restore_window(field.decode(), _WINDOW.decode(value))
-        for instrument in self._instruments.values():
+        for name, instrument in self._instruments.items():
             instrument.windows.sort()
+            if (tally := saved.get(tally_field(name).encode())) is not None:
+                taken = _TALLY.decode(tally)
+                instrument.resume(taken)
+                self._received = max(self._received, taken.received)
             instrument.changed = False
 
     def process(self, entry: Entry, step: Step) -> None:
@@ -70,7 +77,13 @@ class Aggregate:
         control = fields.get(b"control")
         try:
             if control is None:
-                self._trade(_TRADE.decode(fields.get(b"data", b"")))
+                trade = _TRADE.decode(fields.get(b"data", b""))
+                instrument = self._instruments.get(trade.instrument)
+                if instrument is None or not instrument.tally.take(trade, self._ahead):
+                    instrument = self._trade(trade)
+                self._touched[trade.instrument] = instrument
+                if trade.received > self._received:  # noqa: PLR1730 - max() is slower, and this is run for every trade
+                    self._received = trade.received
             elif (take := self._controls.get(control)) is not None:
                 take(fields.get(b"data", b""))
         except (DecodeError, UnicodeDecodeError, msgspec.MsgspecError) as error:
@@ -81,13 +94,9 @@ class Aggregate:
         for field in self._gone:
             step.save(field, None)
         self._gone.clear()
-        for name, instrument in self._instruments.items():
-            if instrument.changed:
-                step.save(f"i|{name}", _ENCODER.encode(instrument.saved()))
-                instrument.changed = False
-            for window in instrument.windows.changed:
-                step.save(window_field(name, window.frame.name, window.open), _saved(window))
-            instrument.windows.changed.clear()
+        for name, instrument in self._touched.items():
+            self._save_instrument(name, instrument, step)
+        self._touched.clear()
         if self._partition_changed:
             counts = self._candles, self._late, self._rebuilds
             counted = SavedPartition(self._newest_clock, self._received, *counts)
@@ -97,6 +106,7 @@ class Aggregate:
     def finish(self, step: Step) -> None:
         """The stream has ended, as a replay does: every window with trades is written as it is."""
         self._step = step
+        self._touched |= self._instruments
         for instrument in self._instruments.values():
             instrument.finish(self._newest_clock, self._received)
 
@@ -117,16 +127,19 @@ class Aggregate:
             "rebuilds": self._rebuilds,
         }
 
-    def _trade(self, trade: Trade) -> None:
+    def _trade(self, trade: Trade) -> Instrument:
         instrument = self._instruments.get(trade.instrument) or self._meet(trade)
-        self._partition_changed = True
-        self._received = max(self._received, trade.received)
-        if not instrument.trade(trade, self._newest_clock):
+        # Also of a trade that is refused.
+        self._touched[trade.instrument] = instrument
+        self._partition_changed, self._received = True, max(self._received, trade.received)
+        if not instrument.trade(trade, self._ahead):
             self._late += 1
+        return instrument
 
     def _clock(self, data: bytes) -> None:
         clock = _CLOCK.decode(data)
-        self._newest_clock, self._partition_changed = clock, True
+        self._newest_clock, self._ahead, self._partition_changed = clock, ahead(clock), True
+        self._touched |= self._instruments
         self._received = max(self._received, clock.received)
         left = MOST_CANDLES
         for instrument in self._instruments.values():
@@ -140,6 +153,7 @@ class Aggregate:
             self._forget(record.instrument)
             return
         instrument = self._instruments.get(record.instrument) or self._meet(record)
+        self._touched[record.instrument] = instrument
         if not instrument.coverage(record, self._newest_clock):
             self._late += 1
             self._partition_changed = True
@@ -147,6 +161,7 @@ class Aggregate:
     def _gap(self, data: bytes) -> None:
         record = _GAP.decode(data)
         if (instrument := self._instruments.get(record.instrument)) is not None:
+            self._touched[record.instrument] = instrument
             instrument.gap(record)
 
     def _meet(self, record: Trade | Coverage) -> Instrument:
@@ -167,11 +182,12 @@ class Aggregate:
             return
         instrument.finish(self._newest_clock, self._received)
         windows = [window for frame in instrument.windows.frames for window in frame.windows.values()]
-        self._gone += [f"i|{name}"]
+        self._gone += [f"i|{name}", tally_field(name)]
         self._gone += [
             window_field(name, window.frame.name, window.open) for window in (*windows, *instrument.windows.changed)
         ]
         del self._instruments[name]
+        self._touched.pop(name, None)
 
     def _issue(self, record: Candle, newest: bool) -> None:
         assert self._step is not None
@@ -189,6 +205,24 @@ class Aggregate:
         reason = error.reason if isinstance(error, DecodeError) else "record not understood"
         text = entry.fields.get(b"data", b"").decode(errors="replace")
         step.bury(dead_letter(self._exchange, self.name, reason, str(error), entry.id, text, None, None))
+
+    def _save_instrument(self, name: str, instrument: Instrument, step: Step) -> None:
+        tally = instrument.tally
+        if tally.changed:
+            if (taken := tally.saved(self._received)) is not None:
+                step.save(tally_field(name), _ENCODER.encode(taken))
+            elif tally.kept:
+                step.save(tally_field(name), None)
+                # Until now the newest `received` may have been in the tally alone.
+                self._partition_changed = True
+            tally.kept, tally.changed = taken is not None, False
+        if instrument.changed:
+            step.save(f"i|{name}", _ENCODER.encode(instrument.saved()))
+            instrument.changed = False
+        if instrument.windows.changed:
+            for window in instrument.windows.changed:
+                step.save(window_field(name, window.frame.name, window.open), _saved(window))
+            instrument.windows.changed.clear()
 
     def _restore_window(self, field: str, saved: SavedWindow) -> None:
         _, name, start, instrument = field.split("|", 3)

@@ -13,6 +13,7 @@ from pipeline.errors import DecodeError
 from pipeline.instruments import EXACT, decimal_text
 from pipeline.records import Trade
 
+NOTHING = Decimal(0)
 GREATEST = 20
 """Sizes, and sizes times prices, stay below 10^20 …"""
 FINEST = Decimal("1E+22")
@@ -55,13 +56,13 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
             quote = EXACT.multiply(price, size)
             contracts = None if trade.contracts is None else Decimal(trade.contracts)
             # What makes price or size no number makes their product none.
-            usable = _usable(quote) and _usable(size) and (contracts is None or _usable(contracts))
+            good = usable(quote) and usable(size) and (contracts is None or usable(contracts))
         except DecimalException as error:
             raise DecodeError("trade with an unusable number", f"{trade.price} x {trade.size}") from error
-        if not usable:
+        if not good:
             raise DecodeError("trade with an unusable number", f"{trade.price} x {trade.size}")
         point = Point(trade.time, trade.sequence, trade.epoch, price, trade.id)
-        bought, paid = (size, quote) if trade.side == "buy" else (_NOTHING, _NOTHING)
+        bought, paid = (size, quote) if trade.side == "buy" else (NOTHING, NOTHING)
         return cls(point, point, price, price, size, quote, bought, paid, contracts, trade.fills, trade.repaired)
 
     def merge(self, other: Self) -> Self:
@@ -85,10 +86,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
 
-_NOTHING = Decimal(0)
-
-
-def _usable(value: Decimal) -> bool:
+def usable(value: Decimal) -> bool:
     """Whether sums of such values are exact. Raises DecimalException where the value is too fine."""
     return value.is_finite() and value.adjusted() < GREATEST and bool(EXACT.add(value, FINEST))
 

@@ -1,0 +1,147 @@
+"""The trades of one instrument that only add to windows under way, until anything else happens. Pure.
+
+Nearly all trades do: the next number, in the windows of the trade before. They go into the windows as one sum, so
+what they cost does not depend on the number of time frames, and a step saves little of them.
+"""
+
+from decimal import Decimal, DecimalException
+
+from aggregate.saved import SavedPoint, SavedTally
+from aggregate.summary import FINEST, GREATEST, NOTHING, Point, Summary, usable
+from pipeline.instruments import EXACT
+from pipeline.records import Trade
+
+SHORT, LOW = 27, -10
+"""A number of up to 27 digits whose first stands for 10^-10 or more ends by 10^-37: it is not too fine."""
+_add, _multiply = EXACT.add, EXACT.multiply
+
+
+class Tally:
+    """Takes trades of times `start` ≤ time < `end` with the numbers of `epoch` from `next` on; none while closed.
+
+    `newest` is the time of the trade with the newest number, `latest` the highest of all times. `changed`: since it was
+    saved; `kept`: the saved state has it.
+    """
+
+    __slots__ = (
+        "bought", "changed", "contracts", "earned", "end", "epoch", "first", "high", "kept", "last", "latest", "low",
+        "newest", "next", "paid", "sold", "start", "trades",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.kept = False
+        self.close()
+
+    def close(self) -> None:
+        """Forgets the trades and takes no more."""
+        self.start = self.end = self.epoch = self.next = self.trades = 0
+        self.newest = self.latest = -1
+        self.first: Trade | SavedPoint | None = None
+        self.last: Trade | SavedPoint | None = None
+        self.high = self.low = self.bought = self.paid = self.sold = self.earned = NOTHING
+        self.contracts: Decimal | None = None
+        self.changed = self.kept
+
+    def open(self, start: int, end: int, epoch: int, following: int) -> None:
+        """Takes trades from now on."""
+        self.start, self.end, self.epoch, self.next = start, end, epoch, following
+
+    def take(self, trade: Trade, ahead: int) -> bool:
+        """Takes the trade if it is one of these and dated at most `ahead` ns after its arrival. False: it is not for
+        here to take or to refuse. Long, because nearly every trade comes this way."""
+        time = trade.time
+        first = trade.sequence if trade.first_sequence is None else trade.first_sequence
+        if (
+            time is None
+            or not self.start <= time < self.end
+            or not first == self.next <= trade.sequence
+            or trade.epoch != self.epoch
+            or trade.repaired
+            or time - trade.received > ahead
+        ):
+            return False
+        try:
+            price, size = Decimal(trade.price), Decimal(trade.size)
+            quote = _multiply(price, size)
+            order, size_order = quote.adjusted(), size.adjusted()
+            if order >= GREATEST or size_order >= GREATEST or not quote.is_finite():
+                return False
+            if order < LOW or size_order < LOW or len(trade.price) + len(trade.size) > SHORT:
+                _add(size, FINEST), _add(quote, FINEST)
+            if trade.contracts is not None:
+                contracts = Decimal(trade.contracts)
+                if not usable(contracts):
+                    return False
+                self.contracts = contracts if self.contracts is None else _add(self.contracts, contracts)
+        except DecimalException:
+            return False
+        if self.first is None:
+            self.first, self.high, self.low = trade, price, price
+        elif price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        if trade.side == "buy":
+            self.bought, self.paid = _add(self.bought, size), _add(self.paid, quote)
+        else:
+            self.sold, self.earned = _add(self.sold, size), _add(self.earned, quote)
+        if time >= self.latest:
+            self.latest, self.last = time, trade
+        elif time < (self.first.time or 0):
+            self.first = trade
+        self.trades += trade.fills
+        self.next, self.newest, self.changed = trade.sequence + 1, time, True
+        return True
+
+    def summary(self) -> Summary:
+        """The sum of the trades; there is one at least."""
+        assert self.first is not None
+        assert self.last is not None
+        return Summary(
+            _point(self.first),
+            _point(self.last),
+            self.high,
+            self.low,
+            _add(self.bought, self.sold),
+            _add(self.paid, self.earned),
+            self.bought,
+            self.paid,
+            self.contracts,
+            self.trades,
+        )
+
+    def saved(self, received: int) -> SavedTally | None:
+        """As it is to be saved, with the newest `received` of the partition; None while there is no trade in it."""
+        if self.first is None or self.last is None:
+            return None
+        return SavedTally(
+            self.next,
+            self.newest,
+            received,
+            _saved(self.first),
+            _saved(self.last),
+            self.high,
+            self.low,
+            self.bought,
+            self.paid,
+            self.sold,
+            self.earned,
+            self.contracts,
+            self.trades,
+        )
+
+    def restore(self, saved: SavedTally) -> None:
+        """Takes back what was saved."""
+        self.next, self.newest = saved.next, saved.newest
+        self.first, self.last, self.latest = saved.first, saved.last, saved.last.time
+        self.high, self.low, self.contracts, self.trades = saved.high, saved.low, saved.contracts, saved.trades
+        self.bought, self.paid, self.sold, self.earned = saved.bought, saved.paid, saved.sold, saved.earned
+        self.kept, self.changed = True, False
+
+
+def _point(trade: Trade | SavedPoint) -> Point:
+    return Point(trade.time or 0, trade.sequence, trade.epoch, Decimal(trade.price), trade.id)
+
+
+def _saved(trade: Trade | SavedPoint) -> SavedPoint:
+    return SavedPoint(trade.time or 0, trade.sequence, trade.epoch, trade.price, trade.id)
