@@ -49,6 +49,7 @@ KEYS = {
     "soak.entries_per_s": "entries a second in all streams but the raw one",
     "soak.trades": "trades stored, of each symbol with consecutive numbers",
     "soak.cores": "cores, all processes and servers together",
+    **{f"soak.{name}_cores": f"cores of {name}" for name in NAMES},
     "soak.simulator_cores": "cores of the simulator; not among the sum",
 }
 
@@ -117,26 +118,18 @@ def _watch(instance: Instance, terms: Terms) -> Figures:
         marks.append(_mark(instance))
     seconds, after = time.monotonic() - begun, instance.cpu()
     used = {name.partition("-")[0]: (after[name] - before[name]) / seconds for name in after}
-    trades = _nothing_lost(instance)
-    if faults := fallen_behind(marks[0], marks[-1]) + grown(marks[1], marks[-1]):
-        raise WrongResult("; ".join(faults))
     figures: dict[str, float] = {}
     for minutes, each in zip(MARKS, marks, strict=True):
         figures |= {f"soak.{minutes}m.{stage}_behind": behind for stage, behind in each.behind.items()}
         figures |= {f"soak.{minutes}m.{name}_mib": memory for name, memory in each.memory.items()}
-    return medians(
-        [
-            {
-                **figures,
-                "soak.entries_per_s": sum(
-                    _flow(kind, marks[0], marks[-1]) for kind in marks[0].written if kind != "raw"
-                ),
-                "soak.trades": trades,
-                "soak.cores": sum(used[name] for name in NAMES),
-                "soak.simulator_cores": used["simulator"],
-            }
-        ]
-    )
+    figures |= {f"soak.{name}_cores": cores for name, cores in used.items()}
+    figures["soak.cores"] = sum(used[name] for name in NAMES)
+    figures["soak.entries_per_s"] = sum(_flow(kind, marks[0], marks[-1]) for kind in READERS if kind != "raw")
+    figures["soak.trades"] = _nothing_lost(instance)
+    told = medians([figures])
+    if faults := fallen_behind(marks[0], marks[-1]) + grown(marks[1], marks[-1]):
+        raise WrongResult("; ".join((*faults, json.dumps(told))))
+    return told
 
 
 def _mark(instance: Instance) -> Mark:
