@@ -28,7 +28,8 @@ class Continuity(Missing):
     """The state of one instrument.
 
     `next` is the number expected, `first` the lowest that set it; `early` are numbers below it that passed. `newest` is
-    the newest time passed, `previous_*` the end of the epoch before.
+    the newest time passed, `previous_*` the end of the epoch before. `message` and `shown` are only for the saved
+    state: what of the instrument's cover (coverage.Cover) changes with each trade is saved with what else does.
     """
 
     next: int | None = None
@@ -48,6 +49,8 @@ class Continuity(Missing):
     refused: int = 0
     repaired: int = 0
     repair_overlaps: int = 0
+    message: int | None = None
+    shown: int = 0
 
     @property
     def complete_since(self) -> int | None:

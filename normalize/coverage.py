@@ -57,6 +57,7 @@ class Evidence:
         self.offset: int | None = None
         self.changed_connections: set[str] = set()
         self.changed_covers: set[str] = set()
+        """Of which more changed than the times of the last data."""
 
     def connection(self, name: str, time: int) -> Connection:
         """The connection; its first frame (at host time `time`) counts as its opening."""
@@ -68,7 +69,8 @@ class Evidence:
 
     def heard(self, name: str, time: int) -> Connection:
         """The connection, on which a frame of any sort came in at host time `time`."""
-        connection = self.connection(name, time)
+        connection = self.connections.get(name) or self.connection(name, time)
+        self.changed_connections.add(name)
         if time > connection.last:  # noqa: PLR1730 (each frame: max() is slow)
             connection.last = time
         return connection
@@ -102,7 +104,7 @@ class Evidence:
         # the exchange itself dated is known to have come.
         arrival = received + self.offset if self.offset is not None else max(time, received)
         shown = time if self.offset is None else arrival
-        cover = self.cover(instrument)
+        cover = self.covers.get(instrument) or self.cover(instrument)
         cover.message = received
         if shown > cover.shown:  # noqa: PLR1730 (each trade)
             cover.shown = shown
@@ -110,6 +112,7 @@ class Evidence:
             return None
         if name in cover.connections or instrument in self.connections[name].stopped:
             return None
+        self.changed_covers.add(instrument)
         cover.connections.append(name)
         if cover.active is not None:
             return None

@@ -45,7 +45,7 @@ class Normalize:
         self._forgets = True
         self._outlet = Outlet(exchange.name, NAME, Step(keys, NAME))
         self._kinds: dict[str, Callable[[Frame, int], None]] = {
-            "ws": self._data,
+            "ws": self._socket,
             "rest": self._data,
             "open": self._open,
             "close": self._close,
@@ -226,8 +226,6 @@ class Normalize:
         self._shelf.clock(data, received)
 
     def _data(self, frame: Frame, received: int) -> None:
-        if self._trade(frame, received):
-            return
         state = self._state
         if frame.ts is None:
             frame = msgspec.structs.replace(frame, ts=received)
@@ -247,16 +245,17 @@ class Normalize:
             # A chain would begin that nothing goes on with.
             self._shelf.take(reading.books, frame, received)
 
-    def _trade(self, frame: Frame, received: int) -> bool:
-        """Takes the frame if it is of a live connection and says one trade. Most are, and `_data` would do the same."""
-        state = self._state
-        if frame.ts is None or frame.kind != "ws" or frame.dir != "in" or frame.conn in state.stream.closed:
-            return False
-        if (trade := self._mapper.trade(frame, state.instruments)) is None:
-            return False
+    def _socket(self, frame: Frame, received: int) -> None:
+        """Most frames say one trade on a live connection. For those it does what `_data` would."""
+        state, trade = self._state, None
+        if frame.dir == "in" and frame.ts is not None and frame.conn not in state.stream.closed:
+            trade = self._mapper.trade(frame, state.instruments)
+        if trade is None:
+            self._data(frame, received)
+            return
         self._trades.take_one(trade, frame, received, state.evidence.heard(frame.conn, received))
-        self._tails.came((trade,), live=True)
-        return True
+        if state.tails:
+            self._tails.came((trade,), live=True)
 
     def _read(self, frame: Frame) -> Reading:
         """What the frame says. Of a page of wanted trades, repairs hears what cannot be read."""

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, Rounded
+from functools import lru_cache
 
 from pipeline.records import Instrument
 
@@ -55,7 +56,13 @@ def base_size(instrument: Instrument, quantity: str, price: str) -> str:
         return quantity
     if instrument.contract_value is None:
         raise ValueError(f"{instrument.instrument} has no contract value")
-    face = EXACT.multiply(Decimal(quantity), Decimal(instrument.contract_value))
     if instrument.contract != "inverse":
-        return decimal_text(face)
+        return _linear_size(quantity, instrument.contract_value)
+    face = EXACT.multiply(Decimal(quantity), Decimal(instrument.contract_value))
     return decimal_text(_WIDE.divide(face, Decimal(price)).quantize(_TWELVE_PLACES, context=_WIDE))
+
+
+@lru_cache(maxsize=10_000)
+def _linear_size(contracts: str, face: str) -> str:
+    """Most trades are of few contracts: the same sizes come again and again."""
+    return decimal_text(EXACT.multiply(Decimal(contracts), Decimal(face)))

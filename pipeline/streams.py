@@ -35,7 +35,7 @@ class Keys(NamedTuple):
 
     def stream(self, kind: str) -> str:
         """`kind` is a key of READERS: raw, trade, orderbook, candle:1m, kline:1m, dead …."""
-        return f"{self.namespace}:{kind}:{self.tag}"
+        return f"{self.namespace}:{kind}:{{{self.partition}}}"
 
     @property
     def raw(self) -> str:

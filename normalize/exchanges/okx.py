@@ -331,7 +331,7 @@ def _trades(data: msgspec.Raw, frame: Frame, instruments: Mapping[str, Instrumen
 
 def _trade(fill: Fill, frame: Frame, instruments: Mapping[str, Instrument]) -> Trade:
     assert frame.ts is not None
-    instrument = _known(fill.instId, frame, instruments)
+    instrument = instruments.get(fill.instId) or _known(fill.instId, frame, instruments)
     at, quantity = fill.px, fill.sz
     plain = _FILL_NUMBERS.fullmatch(f"{fill.tradeId} {fill.ts} {at} {quantity}")
     if plain is None or fill.count != "1" or fill.side not in ("buy", "sell"):
@@ -352,7 +352,7 @@ def _trade(fill: Fill, frame: Frame, instruments: Mapping[str, Instrument]) -> T
         size=quantity if instrument.market == "spot" else in_base(instrument, quantity, at),
         side="buy" if fill.side == "buy" else "sell",
         contracts=None if instrument.market == "spot" else quantity,
-        conditions=_conditions(fill.source),
+        conditions=() if fill.source == "0" else _conditions(fill.source),
     )
 
 

@@ -1,5 +1,6 @@
 """The stage: order, dead letters, gaps, instruments, and the same bytes however the stream is cut."""
 
+import json
 import random
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.normalize.playing import (
     data,
     entries,
     fill,
+    go_on,
     opened,
     play,
     run,
@@ -336,3 +338,27 @@ def test_a_thousand_gaps_that_nobody_fills_stop_no_instrument() -> None:
         (4, "given up", [[4, 4]]),
     ]
     assert not played.streams.get(KEYS.dead)
+
+
+def as_saved_before(state: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """As version 1 of the state was first written: the times of the last data stood in the cover's field."""
+    older = dict(state)
+    for field in [field for field in state if field.startswith(b"cover:")]:
+        cover, numbers = json.loads(state[field]), json.loads(state[field.replace(b"cover:", b"continuity:")])
+        times = {name: numbers.pop(name) for name in ("message", "shown")}
+        older[field] = json.dumps(cover | times).encode()
+        older[field.replace(b"cover:", b"continuity:")] = json.dumps(numbers).encode()
+    return older
+
+
+def test_times_of_the_last_data_saved_by_an_earlier_version_are_kept() -> None:
+    """Without an estimate of the exchange's clock they are all that says until when the instrument was covered."""
+    raw = entries([clock(0, None), opened(0), trade(5, 1), trade(6, 2), closed(3), opened(4), trade(7, 5)])
+    expected, played = play(raw), play(raw[:4])
+    assert json.loads(as_saved_before(played.state)[b"cover:BTC-USDT"])["shown"] == T0 + 2 * SECOND
+    played.state = as_saved_before(played.state)
+    for number, entry in enumerate(raw[4:], start=5):
+        played.restore([])
+        go_on(played, [Entry(b"%d-0" % number, pack(entry))])
+    assert played.streams == expected.streams
+    assert played.state == expected.state
