@@ -12,7 +12,7 @@ from bench.instance import Instance
 
 FROM = 0.1
 EVERY = 0.02
-LONG = 600.0
+LONG = 300.0
 
 
 class Observation(msgspec.Struct, frozen=True):

@@ -26,6 +26,8 @@ from pipeline.settings import Settings
 from pipeline.streams import Keys
 from pipeline.wire import Wire
 
+FULL = 0.005
+"""Seconds to leave a writer alone that has enough: much less than it needs for what it has."""
 TURN = 64
 """Frames given to the writer before others have their turn: about what one read of a socket brings."""
 
@@ -57,7 +59,7 @@ async def _append(writer: Writer, frames: list[Frame]) -> None:
             writer.append(frame)
         await asyncio.sleep(0)
         while writer.waiting_bytes > MOST_WAITING:  # noqa: ASYNC110 (the writer tells nobody)
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(FULL)
 
 
 async def _open(settings: Settings) -> Wire:
