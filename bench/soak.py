@@ -34,6 +34,9 @@ LAG = 2.0
 GROWTH, ROOM = 1.1, 16.0
 """By which share and how many MiB more a process may have grown between the last two marks."""
 MIB = 1024 * 1024
+WINDOW = 512 / MIB
+"""What a window of aggregate may take, in its memory and as much in its state in Redis: it keeps those that closed
+within ten minutes, so for ten minutes there are ever more of them."""
 KEYS = {
     **{
         f"soak.{minute}m.{key}": meaning
@@ -44,6 +47,7 @@ KEYS = {
                 for stage in ("normalize", "aggregate", "store")
             },
             **{f"{name}_mib": f"MiB of memory of {name}" for name in NAMES},
+            "windows": "windows that aggregate keeps",
         }.items()
     },
     "soak.entries_per_s": "entries a second in all streams but the raw one",
@@ -60,12 +64,13 @@ FROM (SELECT count(*) AS rows, count(DISTINCT (epoch, sequence)) AS numbers, min
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A moment: entries behind by stage, MiB by process, entries ever written by stream kind."""
+    """A moment: entries behind by stage, MiB by process, entries ever written by stream kind, windows kept."""
 
     at: float
     behind: Mapping[str, float]
     memory: Mapping[str, float]
     written: Mapping[str, int]
+    windows: int
 
 
 def measure(terms: Terms, instance: Instance) -> Figures:
@@ -100,10 +105,12 @@ def fallen_behind(first: Mark, last: Mark) -> list[str]:
 
 def grown(middle: Mark, last: Mark) -> list[str]:
     """Each process that is larger at the end than in the middle, in words. Postgres fills its buffers for hours."""
+    more = max(0, last.windows - middle.windows) * WINDOW
+    room = {"aggregate": ROOM + more, "redis": ROOM + more}
     return [
         f"{name} had {middle.memory[name]:.0f} MiB and has now {memory:.0f}"
         for name, memory in last.memory.items()
-        if name != "postgres" and memory > GROWTH * middle.memory[name] + ROOM
+        if name != "postgres" and memory > GROWTH * middle.memory[name] + room.get(name, ROOM)
     ]
 
 
@@ -122,6 +129,7 @@ def _watch(instance: Instance, terms: Terms) -> Figures:
     for minutes, each in zip(MARKS, marks, strict=True):
         figures |= {f"soak.{minutes}m.{stage}_behind": behind for stage, behind in each.behind.items()}
         figures |= {f"soak.{minutes}m.{name}_mib": memory for name, memory in each.memory.items()}
+        figures[f"soak.{minutes}m.windows"] = each.windows
     figures |= {f"soak.{name}_cores": cores for name, cores in used.items()}
     figures["soak.cores"] = sum(used[name] for name in NAMES)
     figures["soak.entries_per_s"] = sum(_flow(kind, marks[0], marks[-1]) for kind in READERS if kind != "raw")
@@ -140,7 +148,8 @@ def _mark(instance: Instance) -> Mark:
         time.sleep(EVERY)
     behind = {stage: mean(look[stage] for look in looks) for stage in looks[0]}
     memory = {name.partition("-")[0]: used / MIB for name, used in instance.memory().items() if name != "simulator"}
-    return Mark(time.monotonic(), behind, memory, _written(instance))
+    kept = read(instance.settings.heartbeat_dir / "aggregate-0").details["partitions"][VENUE]["windows"]
+    return Mark(time.monotonic(), behind, memory, _written(instance), kept)
 
 
 def _behind(instance: Instance) -> dict[str, int]:

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def mark(
-    at: float, behind: float = 5, memory: float = 50, entries: int = 0, name: str = "store", stage: str = "normalize"
+    at: float, behind: float = 5, memory: float = 50, entries: int = 0, name: str = "store", windows: int = 0
 ) -> Mark:
-    return Mark(at, {stage: behind}, {name: memory}, dict.fromkeys(READERS, entries))
+    return Mark(at, {"normalize": behind}, {name: memory}, dict.fromkeys(READERS, entries), windows)
 
 
 def test_it_runs_in_small_and_tells_its_figures(tmp_path: Path) -> None:
@@ -56,3 +56,11 @@ def test_a_process_may_breathe_but_not_grow() -> None:
 
 def test_postgres_fills_its_buffers() -> None:
     assert grown(mark(180, memory=50, name="postgres"), mark(300, memory=500, name="postgres")) == []
+
+
+def test_aggregate_and_its_state_grow_with_the_windows_it_keeps() -> None:
+    for name in ("aggregate", "redis"):
+        middle = mark(180, memory=50, name=name)
+        assert grown(middle, mark(300, memory=119, name=name, windows=100_000)) == []
+        assert grown(middle, mark(300, memory=121, name=name, windows=100_000))
+    assert grown(mark(180, memory=50), mark(300, memory=119, windows=100_000))
