@@ -216,8 +216,12 @@ class Buffer:
             self._droppable = sent.position or self._droppable
 
     def _seal(self) -> None:
-        for group in split(self._open):
-            self._sealed.append(_Sealed(group, sum(len(frame.data) + OVERHEAD for frame in group)))
+        if 0 < self._open_size <= MOST_BYTES:
+            # By far the most are one entry as they are.
+            self._sealed.append(_Sealed(tuple(self._open), self._open_size))
+        else:
+            for group in split(self._open):
+                self._sealed.append(_Sealed(group, sum(len(frame.data) + OVERHEAD for frame in group)))
         self._open, self._open_size = [], 0
 
     def _number_more(self, *, bounded: bool = True) -> list[_Sent]:

@@ -19,7 +19,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     `spool_after`, or more than `spool_over` bytes of them, go to disk; each `spool_tick` we look."""
 
     tick: int = 250 * MILLISECOND
-    linger: int = 3 * MILLISECOND
+    linger: int = 5 * MILLISECOND
     keep: int = 5 * SECOND
     buffer: int = 64 * 1024 * 1024
     redis_timeout: int = 5 * SECOND

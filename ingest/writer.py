@@ -232,14 +232,14 @@ class Writer:
             self._spooling.urgent = urgent
 
     async def _commit(self, wire: Wire, entries: list[RawEntry]) -> None:
-        lease = self.keys.lease("ingest")
-        await wire.transact([_append(self.keys.raw, entry) for entry in entries])
+        lease, raw = self.keys.lease("ingest"), self.keys.raw
+        # EXEC ends the watch: the same write renews it, and reads whose the lease is, before the next burst is taken.
+        done = await wire.transact([_append(raw, entry) for entry in entries], ("WATCH", lease), ("GET", lease))
         self._wrote = True
         self._buffer.confirm(len(entries), self._monotonic())
         self._heartbeat.counters["entries"] += len(entries)
         self._heartbeat.counters["written"] += sum(len(entry.frames) for entry in entries)
-        # EXEC ended the watch: renew it now, while nothing waits for us.
-        _, token = map(check, await wire.call(("WATCH", lease), ("GET", lease)))
+        _, token = map(check, done[len(entries) :])
         self._check_lease(token)
 
 

@@ -72,17 +72,18 @@ class Wire:
         except (TimeoutError, OSError, redis.exceptions.RedisError) as error:
             raise ServerAway(f"Redis did not answer: {type(error).__name__} {error}") from error
 
-    async def transact(self, commands: Sequence[Command]) -> list[Reply]:
-        """MULTI, the commands, EXEC in one write. Every element of EXEC's reply is checked.
+    async def transact(self, commands: Sequence[Command], *after: Command, block: float = 0.0) -> list[Reply]:
+        """MULTI, the commands, EXEC and what comes `after` in one write. Every element of EXEC's reply is checked; the
+        replies to what came after, errors as values, follow them.
 
         Raises StepRefused when a watched key was changed, ServerAway when the server refuses for now,
-        ContractBroken when a command of ours failed.
+        ContractBroken when a command of ours failed; what came after was then done all the same.
         """
-        replies = await self.call(("MULTI",), *commands, ("EXEC",))
-        for reply in replies[:-1]:
+        replies = await self.call(("MULTI",), *commands, ("EXEC",), *after, block=block)
+        *queued, result = replies[: len(commands) + 2]
+        for reply in queued:
             if isinstance(reply, redis.exceptions.ResponseError):
                 raise _fault(reply)
-        result = replies[-1]
         if result is None:
             raise StepRefused("another owner committed first")
         if isinstance(result, redis.exceptions.ResponseError):
@@ -90,7 +91,7 @@ class Wire:
         for command, reply in zip(commands, result, strict=True):
             if isinstance(reply, redis.exceptions.RedisError):
                 raise ContractBroken(f"{command[0]!s} {command[1]!r} failed inside EXEC: {reply!s}")
-        return list(result)
+        return [*result, *replies[len(commands) + 2 :]]
 
     async def close(self) -> None:
         """Closes at once; an answer still on its way is dropped."""

@@ -143,7 +143,7 @@ class Sabotage:
 
     def _request(self, data: bytes) -> bytes | None:
         self._cut_reply = False
-        if b"XADD" not in data or not data.endswith(b"$4\r\nEXEC\r\n"):
+        if b"XADD" not in data or b"$4\r\nEXEC\r\n" not in data:
             return data
         self._seen += 1
         if self._seen % 3:
@@ -180,6 +180,29 @@ async def test_every_third_exec_fails_in_five_ways(redis_server: RedisServer, tm
         sabotage.close()
     assert set(sabotage.done) == set(Sabotage.ways)
     check(await read_raw(redis_server.url), fixture.given)
+
+
+async def test_a_burst_its_lease_and_the_next_watch_are_one_write(
+    redis_server: RedisServer, tmp_path: Path, tcp_proxy: Proxy
+) -> None:
+    proxy, sent = tcp_proxy(redis_server.port), list[bytes]()
+
+    def note(data: bytes) -> bytes:
+        sent.append(data)
+        return data
+
+    async with Fixture(proxy.redis_url(), tmp_path).running() as fixture:
+        fixture.append()
+        await fixture.written()
+        proxy.requests = note
+        for _ in range(3):
+            fixture.append(20)
+            await fixture.written()
+    bursts = [data for data in sent if b"memory" not in data]
+    assert len(bursts) == 3
+    for burst in bursts:
+        assert [burst.count(word) for word in (b"MULTI", b"XADD", b"EXEC", b"WATCH", b"GET")] == [1] * 5
+        assert burst.index(b"EXEC") < burst.index(b"WATCH") < burst.index(b"GET")
 
 
 async def test_redis_stopped_and_continued(redis_server: RedisServer, tmp_path: Path) -> None:
