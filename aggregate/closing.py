@@ -6,7 +6,7 @@ only, at most once per window and clock second, shortest frame first.
 
 from collections.abc import Callable, Iterator
 
-from aggregate.candles import candle, verdict
+from aggregate.candles import Verdict, candle, verdict
 from aggregate.frame import Frame
 from aggregate.saved import Header
 from aggregate.windows import KEPT, NEVER, Windows
@@ -41,6 +41,8 @@ class Closing:
         windows.closed = after
         issued = 0
         for frame in windows.frames:
+            if not frame.ends(before, after):
+                continue
             due = frame.within(frame.opens, before, min(proven, after) if frame.quiet else after)
             for start in (*due, *frame.every(proven, after)) if frame.quiet else due:
                 if _issued(frame, start):
@@ -76,7 +78,7 @@ class Closing:
                 if self._decide(frame, start, received):
                     issued, self.header.reissued = issued + 1, second
             else:
-                held = held or self._differs(frame, start)
+                held = held or self._news(frame, start) is not None
         if not held:
             windows.recheck = None
             windows.drop()
@@ -133,19 +135,17 @@ class Closing:
                 if open_time + frame.width <= windows.closed or _issued(frame, open_time):
                     yield frame, open_time
 
-    def _differs(self, frame: Frame, start: int) -> bool:
-        """Whether the window's candle is another than the one issued."""
+    def _news(self, frame: Frame, start: int) -> Verdict | None:
+        """What is to be said of the window that its last candle, if any, did not say; None if nothing."""
         said, window = verdict(self.windows, frame, start, self.header.known), frame.windows.get(start)
-        if said is None or window is None or window.revision < 0:
-            return said is not None
-        return window.stale or said != (window.quality, window.missing, window.price)
+        if window is None or window.revision < 0 or window.stale:
+            return said
+        return None if said == (window.quality, window.missing, window.price) else said
 
     def _decide(self, frame: Frame, start: int, received: int) -> bool:
         """Issues the window's candle if there is one and it is new."""
-        if not self._differs(frame, start):
+        if (said := self._news(frame, start)) is None:
             return False
-        said = verdict(self.windows, frame, start, self.header.known)
-        assert said is not None
         window = self.windows.window(frame, start)
         window.revision += 1
         window.quality, window.missing, window.price, window.stale = *said, False

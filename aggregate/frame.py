@@ -77,6 +77,10 @@ class Frame:
         assert summary is not None
         return summary.last if anchor is None or summary.last > anchor else anchor
 
+    def ends(self, start: int, end: int) -> bool:
+        """Whether any window may end in (start, end]."""
+        return end // self.width > start // self.width
+
     def within(self, opens: list[int], start: int, end: int) -> list[int]:
         """Those of the sorted `opens` whose windows end in (start, end]."""
         return opens[bisect_right(opens, start - self.width) : bisect_right(opens, end - self.width)]

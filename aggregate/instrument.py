@@ -181,11 +181,19 @@ class Instrument:
 
     def _idle(self, clock: Clock) -> bool:
         """Whether nothing follows from the clock: a shortcut that changes no output."""
-        header, windows = self.header, self.windows
-        if not header.covered or windows.recheck is not None or windows.rebuilds.spans or self.unknown.pending:
+        header, windows, unknown = self.header, self.windows, self.unknown
+        if not header.covered or windows.recheck is not None or windows.rebuilds.spans:
             return False
-        border, evidence = windows.border, self._evidence(clock)
-        return header.known < border and (evidence is None or evidence < border)
+        if unknown.ranges and unknown.pending:
+            return False
+        border = windows.border
+        if header.known >= border:
+            return False
+        # No clock is evidence of times after its own.
+        if clock.time is None or clock.time < border:
+            return True
+        evidence = self._evidence(clock)
+        return evidence is None or evidence < border
 
     def _touch(self) -> None:
         self.changed, self._looked_at = True, -1

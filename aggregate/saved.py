@@ -76,7 +76,7 @@ class SavedTally(msgspec.Struct, frozen=True, array_like=True, gc=False):
     trades: int
 
 
-class Header(msgspec.Struct):
+class Header(msgspec.Struct, omit_defaults=True):
     """One instrument: who it is, and what is known of its trades.
 
     `place` orders instruments as they were first met. `next`: the number that continues the unbroken

@@ -85,7 +85,8 @@ class Windows:
         """Passes on every window that ends by `time`."""
         for frame in self.frames:
             if time > frame.rolled:
-                due, frame.rolled = frame.within(frame.traded, frame.rolled, time), time
+                due = frame.within(frame.traded, frame.rolled, time) if frame.ends(frame.rolled, time) else []
+                frame.rolled = time
                 for start in due:
                     self._pass_on(frame, frame.windows[start].summary)
 
@@ -104,8 +105,9 @@ class Windows:
                 old = frame.within(frame.opens, frame.opens[0], limit)
                 for start in [start for start in old if not self.kept(frame, start)]:
                     self._forget(frame, frame.windows[start])
-        oldest = [min([limit - limit % frame.width, *frame.opens[:1]]) for frame in self.frames]
-        self.unknown.forget(min(oldest, default=limit))
+        if self.unknown.lost:
+            oldest = [min([limit - limit % frame.width, *frame.opens[:1]]) for frame in self.frames]
+            self.unknown.forget(min(oldest, default=limit))
 
     def reshape(self, names: list[str], since: int) -> None:
         """Other frames from `since` on: new ones begin there, dropped ones are forgotten, the others go on."""
