@@ -27,27 +27,37 @@ class Side:
         self.bound: Decimal | None = None
 
     def put(self, level: Level) -> int:
-        """Sets a level, or deletes it where the quantity is zero, however spelt. Gives the rank it touched (0 is the
-        best), UNTOUCHED where nothing changed. Deleting a level that is not there is normal on several venues."""
-        price, quantity = level
-        key = self.key(price)
-        if self.bound is not None and key > self.bound:
-            return UNTOUCHED
-        keys, levels = self.keys, self.levels
-        rank = bisect_left(keys, key)
-        found = rank < len(keys) and keys[rank] == key
-        if not quantity.strip("0."):
-            if not found:
-                return UNTOUCHED
-            del keys[rank], levels[rank]
-        elif not found:
-            keys.insert(rank, key)
-            levels.insert(rank, level)
-        elif levels[rank] == level:
-            return UNTOUCHED
-        else:
-            levels[rank] = level
-        return rank
+        """As `apply`, of one level."""
+        return self.apply((level,))
+
+    def apply(self, changes: Iterable[Level]) -> int:
+        """Sets levels, or deletes those whose quantity is zero, however spelt. Gives the best rank touched (0 is the
+        best), UNTOUCHED where nothing changed. Deleting a level that is not there is normal on several venues. One
+        long loop: it is most of what a book costs."""
+        bid, bound, keys, levels = self.bid, self.bound, self.keys, self.levels
+        touched = UNTOUCHED
+        for level in changes:
+            price, quantity = level
+            # A unary minus would round to the context's precision.
+            key = Decimal(price).copy_negate() if bid else Decimal(price)
+            if bound is not None and key > bound:
+                continue
+            rank = bisect_left(keys, key)
+            found = rank < len(keys) and keys[rank] == key
+            if not quantity.strip("0."):
+                if not found:
+                    continue
+                del keys[rank], levels[rank]
+            elif not found:
+                keys.insert(rank, key)
+                levels.insert(rank, level)
+            elif levels[rank] == level:
+                continue
+            else:
+                levels[rank] = level
+            if rank < touched:  # noqa: PLR1730 (each level: min() is slow)
+                touched = rank
+        return touched
 
     def fill(self, levels: Iterable[Level]) -> None:
         """Replaces the side; of a price that comes twice the later one counts."""
@@ -113,9 +123,7 @@ class Book:
         for side, levels in ((self.bids, update.bids), (self.asks, update.asks)):
             if not levels:
                 continue
-            for level in levels:
-                if (rank := side.put(level)) < touched:
-                    touched = rank
+            touched = min(touched, side.apply(levels))
             # Not before the last level of the change is in: it may insert before it deletes.
             side.cut(most, partial)
         self.sequence = self.sequence if update.last is None else update.last
