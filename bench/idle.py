@@ -39,7 +39,8 @@ def _once(terms: Terms, instance: Instance) -> Figures:
         first = product.look()
         time.sleep(seconds)
         last = product.look()
-        behind = product.exchange.told().printed - last.stored
+        rows = product.rows()
+        behind = product.exchange.told().printed - rows
         product.pace_out()
         prove(product)
     return _figures(RATE, cores(first, last)) | _figures(0, nothing) | {f"idle.{RATE}.behind": behind}

@@ -73,7 +73,7 @@ def observe(plan: Plan) -> Seen:
     """Watches until stdin ends."""
     steps: list[Sample] = []
     rows: list[Sample] = []
-    ended, begun = threading.Event(), time.monotonic()
+    ended, begun, before = threading.Event(), time.monotonic(), time.process_time()
     threads = [
         threading.Thread(target=watch_steps, args=(plan, ended, steps)),
         threading.Thread(target=watch_rows, args=(plan, ended, rows)),
@@ -84,7 +84,7 @@ def observe(plan: Plan) -> Seen:
     ended.set()
     for thread in threads:
         thread.join()
-    return Seen(steps=steps, rows=rows, cpu=time.process_time(), seconds=time.monotonic() - begun)
+    return Seen(steps=steps, rows=rows, cpu=time.process_time() - before, seconds=time.monotonic() - begun)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ class Product:
         row = self._database.execute(query, (self._stream,)).fetchone()
         return (row[0] if row else 0) - self._before
 
+    def rows(self) -> int:
+        """Committed trades, counted."""
+        row = self._database.execute(b"SELECT count(*) FROM trades").fetchone()
+        return row[0] if row else 0
+
     def normalized(self) -> int:
         """Entries that normalize has written to the trade stream."""
         try:
