@@ -14,6 +14,7 @@ CANDIDATES = python3.13 python3.12 python3.11 python3 python
 ARGS =
 
 READY = .venv/.ready
+BENCH = .venv/.bench
 
 help:
 	@echo 'make demo [ARGS="--for 60s --json"]  simulated market, whole pipeline, proof that nothing was lost'
@@ -74,10 +75,13 @@ foreign: install
 	@.venv/bin/python -m pytest -o addopts="-p no:valkey -q" tests/foreign $(ARGS)
 
 # cryptofeed, a yardstick, needs Python 3.13: on older ones its figures are missing.
-bench: install
+bench: install $(BENCH)
+	@.venv/bin/python -m bench $(ARGS)
+
+$(BENCH): $(READY)
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
 	    --no-build-isolation --editable '.[embedded,bench]' >&2
-	@.venv/bin/python -m bench $(ARGS)
+	@touch $(BENCH)
 
 check: install
 	.venv/bin/ruff format --check .
