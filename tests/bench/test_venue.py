@@ -95,6 +95,7 @@ def test_a_client_that_leaves_is_told_to_the_bench() -> None:
             socket.send(msgspec.json.encode({"id": "r1", "op": "subscribe", "args": asked}).decode())
             socket.recv()
             exchange.print(10_000_000, rate=1_000)
+            socket.recv()
         with pytest.raises(ServerAway, match="broke"):
             until_told(exchange)
 
