@@ -149,8 +149,13 @@ class Instrument:
 
     def resume(self, saved: SavedTally) -> None:
         """Goes on with the trades that came since header and windows were saved."""
-        self._follow(saved.last.time)
-        self.tally.restore(saved)
+        if (saved.last.epoch, saved.next) > (self.header.epoch, self.header.next):
+            self._follow(saved.last.time)
+            self.tally.restore(saved)
+        else:
+            # A version that knows no tallies went on since, and left this one behind.
+            self.tally.kept = True
+            self.tally.close()
 
     def _follow(self, time: int) -> None:
         """Lets the tally take what follows the trade of `time`, as long as nothing else comes of it than a sum: none of

@@ -166,3 +166,15 @@ def test_state_without_tallies_is_read() -> None:
     player.play(found[150:], restore=True)
     player.finish()
     same(player, straight(found))
+
+
+def test_a_tally_left_behind_by_a_version_without_them_is_dropped() -> None:
+    player, found = Player(), entries([*BUSY, trade(50, 11.1), trade(51, 11.2), trade(52, 12.3)])
+    player.play(found[:-3])
+    left = player.saved[b"t|BTC-USDT"]
+    player.play(found[-3:-2])
+    player.saved[b"t|BTC-USDT"] = left
+    player.play(found[-2:-1], restore=True)
+    player.play(found[-1:], restore=True)
+    player.finish()
+    same(player, straight(found))
