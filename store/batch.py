@@ -6,6 +6,8 @@ What cannot be stored for a reason in the entry itself becomes a dead letter, ne
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from pipeline.errors import DecodeError
 from pipeline.records import (
     Candle,
@@ -38,7 +40,7 @@ Validity = tuple[bool, str | None]
 """Whether a book is to be relied on, and why not."""
 
 
-class Found(NamedTuple, Generic[R_co]):
+class Found(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     """A record and the stream entry it came in."""
 
     record: R_co
@@ -109,9 +111,13 @@ class Batch:
 
     def take(self, kind: str, stream: str, old: str, entries: Sequence[Entry]) -> None:
         """Adds entries of one stream, in order, read after `old`. `kind` as in streams.READERS."""
+        take = self._taking(kind)
         for entry in entries:
             try:
-                self._take(kind, entry)
+                if control := entry.fields.get(b"control"):
+                    self._take_control(control.decode(errors="replace"), entry)
+                else:
+                    take(entry)
             except DecodeError as error:
                 exchange = self.partition.partition(".")[0]
                 self.letters.append(letter(exchange, None, entry, error.reason, error.detail))
@@ -121,16 +127,22 @@ class Batch:
 
     def headers(self) -> dict[InstrumentKey, Record]:
         """Every instrument the rows name, with a record that carries its symbol and market."""
-        return {item.key: item.record for found in (*self._rows(), self.books) for item in found}
+        records = (item.record for found in (*self._rows(), self.books) for item in found)
+        return {(record.exchange, record.instrument): record for record in records}
 
     def partitions(self) -> set[Partition]:
         """The partitions the rows need, each by the start of its day (months are cut by the server)."""
-        needed = {Partition("trades", _day(item.record.time or 0)) for item in self.trades}
+        days = {
+            "trades": {(item.record.time or 0) // DAY for item in self.trades},
+            "orderbooks": {decode.at(item.record) // DAY for item in self.books},
+            "quotes": {item.record.received // DAY for item in self.quotes},
+            "tickers": {item.record.received // DAY for item in self.tickers},
+        }
+        needed = {Partition(table, day * DAY) for table, those in days.items() for day in those}
         needed |= {Partition(_of_width("candles", item.record), _day(item.record.open_time)) for item in self.candles}
-        needed |= {Partition(_of_width("klines", item.record), _day(item.record.open_time)) for item in self.klines}
-        needed |= {Partition("orderbooks", _day(decode.at(item.record))) for item in self.books}
-        needed |= {Partition("quotes", _day(item.record.received)) for item in self.quotes}
-        return needed | {Partition("tickers", _day(item.record.received)) for item in self.tickers}
+        return needed | {
+            Partition(_of_width("klines", item.record), _day(item.record.open_time)) for item in self.klines
+        }
 
     def _rows(self) -> tuple[Sequence[Found[Record]], ...]:
         """All but the books. A header of the instrument's list is as good as any other."""
@@ -139,28 +151,20 @@ class Batch:
             self.quotes, self.trades,
         )  # fmt: skip
 
-    def _take(self, kind: str, entry: Entry) -> None:
-        control = entry.fields.get(b"control", b"").decode(errors="replace")
-        if control:
-            self._take_control(control, entry)
-        elif kind == "orderbook":
-            self._take_book(entry)
-        elif kind == "trade":
-            self.trades.append(Found(decode.trade(entry), entry))
-        elif kind == "quote":
-            self.quotes.append(Found(decode.quote(entry), entry))
-        elif kind == "ticker":
-            self.tickers.append(Found(decode.ticker(entry), entry))
-        elif kind.startswith("candle:"):
-            self.candles.append(Found(decode.candle(entry), entry))
-        elif kind.startswith("kline:"):
-            self.klines.append(Found(decode.kline(entry), entry))
-        elif kind == "instrument":
-            self.instruments.append(Found(decode.instrument(entry), entry))
-        elif kind == "rebuild":
-            self.rebuilds.append(Found(decode.rebuild(entry), entry))
-        else:
-            self.gaps.append(Found(decode.gap(entry), entry))
+    def _taking(self, kind: str) -> Callable[[Entry], None]:
+        """What to do with an entry of this kind."""
+        taking: dict[str, Callable[[Entry], None]] = {
+            "trade": _into(self.trades, decode.trade),
+            "orderbook": self._take_book,
+            "quote": _into(self.quotes, decode.quote),
+            "ticker": _into(self.tickers, decode.ticker),
+            "candle": _into(self.candles, decode.candle),
+            "kline": _into(self.klines, decode.kline),
+            "instrument": _into(self.instruments, decode.instrument),
+            "gap": _into(self.gaps, decode.gap),
+            "rebuild": _into(self.rebuilds, decode.rebuild),
+        }
+        return taking[kind.partition(":")[0]]
 
     def _take_control(self, control: str, entry: Entry) -> None:
         if control == "clock":
@@ -180,6 +184,13 @@ class Batch:
             return
         self.books.append(Found(decode.orderbook(entry), entry))
         self._validity[key] = validity
+
+
+def _into(found: list[Found[R]], decoded: Callable[[Entry], R]) -> Callable[[Entry], None]:
+    def take(entry: Entry) -> None:
+        found.append(Found(decoded(entry), entry))
+
+    return take
 
 
 def letter(exchange: str, received: int | None, entry: Entry, reason: str, detail: str) -> DeadLetter:

@@ -26,6 +26,7 @@ from store.copytext import LAST_SECOND
 OLDEST = 400 * DAY
 """A time further before its arrival is an error of somebody's: it would make partitions without end."""
 NEWEST = DAY
+_END = LAST_SECOND * SECOND
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -47,7 +48,7 @@ def _decoded(record: type[S], check: Callable[[S], None] | None = None) -> Calla
         data = entry.fields.get(b"data")
         if data is None:
             raise DecodeError("entry has no data")
-        if b"\\u0000" in data:
+        if b"\\" in data and b"\\u0000" in data:
             raise DecodeError("text holds a NUL, which Postgres cannot keep")
         try:
             found = decoder.decode(data)
@@ -99,7 +100,7 @@ def _sound_rebuild(rebuild: Rebuild) -> None:
 
 
 def _check(time: int, received: int) -> None:
-    if not (0 <= time <= LAST_SECOND * SECOND and received - OLDEST <= time <= received + NEWEST):
+    if not (0 <= time <= _END and received - OLDEST <= time <= received + NEWEST):
         raise DecodeError("time out of range", f"time {time}, received {received}")
 
 

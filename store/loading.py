@@ -58,9 +58,9 @@ class Loading:
         batch = self._batch
         for turn in rounds(batch.instruments):
             await self._load(INSTRUMENTS, turn, lines.instrument_line, self._instruments)
-        await self._load(TRADES, batch.trades, lines.trade_line, self._append(TRADES))
-        await self._load(QUOTES, batch.quotes, lines.quote_line, self._append(QUOTES))
-        await self._load(TICKERS, batch.tickers, lines.ticker_line, self._append(TICKERS))
+        await self._load(TRADES, batch.trades, lines.trade_line, self._append(TRADES, sql.merge_new(TRADES)))
+        await self._load(QUOTES, batch.quotes, lines.quote_line, self._append(QUOTES, sql.merge_new(QUOTES)))
+        await self._load(TICKERS, batch.tickers, lines.ticker_line, self._append(TICKERS, sql.merge_new(TICKERS)))
         await self._books()
         await self._bars()
         gaps = latest(batch.gaps, lambda gap: (gap.epoch, gap.from_sequence))
@@ -76,9 +76,12 @@ class Loading:
 
     async def _bars(self) -> None:
         candles = latest(self._batch.candles, lambda candle: (candle.timeframe, candle.open_time))
-        await self._load(CANDLES, candles, lines.candle_line, self._merge(CANDLES, sql.MERGE_CANDLES))
+        # A revision takes the place of a row: to try without would only make the server log it as an error.
+        revised = any(item.record.revision for item in candles)
+        put = self._merge if revised else self._append
+        await self._load(CANDLES, candles, lines.candle_line, put(CANDLES, sql.MERGE_CANDLES))
         klines = latest(self._batch.klines, lambda kline: (kline.timeframe, kline.open_time))
-        await self._load(KLINES, klines, lines.kline_line, self._merge(KLINES, sql.MERGE_KLINES))
+        await self._load(KLINES, klines, lines.kline_line, self._append(KLINES, sql.MERGE_KLINES))
 
     async def _books(self) -> None:
         """Of the books between two points of the grid only those that the newest row does not say already."""
@@ -86,7 +89,7 @@ class Loading:
         books, after = changed_books(self._batch.books, self.validity)
         self.skipped += len(self._batch.books) - len(books)
         sound = len(self.letters)
-        await self._load(ORDERBOOKS, books, lines.orderbook_line, self._append(ORDERBOOKS))
+        await self._load(ORDERBOOKS, books, lines.orderbook_line, self._append(ORDERBOOKS, sql.merge_new(ORDERBOOKS)))
         # A change that could not be stored is not known: the table is asked again, and the next record is the change.
         self.validity = after if len(self.letters) == sound else {}
 
@@ -134,9 +137,9 @@ class Loading:
         record = found.record
         self.letters.append(letter(record.exchange, record.received, found.entry, fault.reason, fault.detail))
 
-    def _append(self, table: Table) -> Callable[[Sequence[Row]], Awaitable[int]]:
+    def _append(self, table: Table, statement: str) -> Callable[[Sequence[Row]], Awaitable[int]]:
         """Straight into the table; only where a key is there already, by way of the temporary table."""
-        merge = self._merge(table, sql.merge_new(table))
+        merge = self._merge(table, statement)
 
         async def load(rows: Sequence[Row]) -> int:
             try:

@@ -1,13 +1,15 @@
 """Records as lines of COPY, one function a table; the columns stand in tables.py. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from pipeline.errors import DecodeError
 from pipeline.records import Candle, Coverage, Gap, Instrument, Kline, OrderBook, Quote, Rebuild, Record, Ticker, Trade
 from pipeline.steps import Entry
 from store.batch import Found, InstrumentKey
-from store.copytext import NULL, array, maybe_timestamp, plain_array, ranges, text, timestamp
+from store.copytext import NULL, SECONDS, array, maybe_timestamp, plain_array, ranges, text, timestamp
 from store.entries import at
 from store.tables import METADATA
 
@@ -16,7 +18,7 @@ T = TypeVar("T", bound=Record)
 _EMPTY: tuple[tuple[str, ...], ...] = ((), ())
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One line of COPY, without its newline, and the record it was made of."""
 
     line: str
@@ -30,8 +32,9 @@ def render(
     rows: list[Row] = []
     bad: list[tuple[Found[T], DecodeError]] = []
     for item in found:
+        record = item.record
         try:
-            rows.append(Row(line(item, ids[item.key]), item))
+            rows.append(Row(line(item, ids[record.exchange, record.instrument]), item))
         except ValueError as error:
             bad.append((item, DecodeError("time out of range", str(error))))
     return rows, bad
@@ -41,17 +44,20 @@ def trade_line(found: Found[Trade], number: int) -> str:
     trade = found.record
     assert trade.time is not None, "a trade without a time never gets this far"
     first, contracts = trade.first_sequence, trade.contracts
-    head = (
-        f"{number}\t{timestamp(trade.time)}\t{timestamp(trade.received)}\t{trade.sequence}"
-        f"\t{NULL if first is None else first}\t{trade.epoch}\t{trade.fills}\t{'t' if trade.repaired else 'f'}"
-        f"\t{trade.side}\t"
-    )
     # Only JSON with a backslash can hold a character that COPY would take for its own.
     if b"\\" in found.entry.fields[b"data"] or trade.conditions:
-        return head + "\t".join(
+        words = "\t".join(
             (text(trade.price), text(trade.size), text(contracts), text(trade.id), array(trade.conditions))
         )
-    return f"{head}{trade.price}\t{trade.size}\t{NULL if contracts is None else contracts}\t{trade.id}\t{{}}"
+    else:
+        words = f"{trade.price}\t{trade.size}\t{NULL if contracts is None else contracts}\t{trade.id}\t{{}}"
+    # `timestamp`, written out: calling it takes a sixth of the line's time.
+    time, received = str(trade.time).zfill(10), str(trade.received).zfill(10)
+    return (
+        f"{number}\t{SECONDS[time[:-9]]}.{time[-9:-3]}+00\t{SECONDS[received[:-9]]}.{received[-9:-3]}+00"
+        f"\t{trade.sequence}\t{NULL if first is None else first}\t{trade.epoch}\t{trade.fills}"
+        f"\t{'t' if trade.repaired else 'f'}\t{trade.side}\t{words}"
+    )
 
 
 def candle_line(found: Found[Candle], number: int) -> str:
