@@ -1,6 +1,7 @@
 """The rows of one batch on their way into the tables, inside the batch's transaction."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,9 @@ T = TypeVar("T", bound=Record)
 class Loading:
     """One batch: what was written by table, what was there already, what has to be buried.
 
+    As a rule no row is refused, so the batch is tried without savepoints; any refusal ends that. With `careful` each
+    table has its own, and a refused row is found and buried.
+
     `validity` is what is known of books: what the newest rows said before, and what they say after `run`.
     """
 
@@ -42,8 +46,11 @@ class Loading:
         batch: Batch,
         ids: Mapping[InstrumentKey, int],
         validity: Mapping[InstrumentKey, Validity],
+        *,
+        careful: bool,
     ) -> None:
         self._connection = connection
+        self._careful = careful
         self._batch = batch
         self._ids = ids
         self._most = most_faults(batch.entries)
@@ -54,7 +61,8 @@ class Loading:
         self.skipped = batch.skipped
 
     async def run(self) -> None:
-        """Loads every table. Raises psycopg.Error for the server's faults, TooManyFaults for too many of rows."""
+        """Loads every table. Raises psycopg.Error for the server's faults, and for those of rows unless careful;
+        TooManyFaults for too many of rows."""
         batch = self._batch
         for turn in rounds(batch.instruments):
             await self._load(INSTRUMENTS, turn, lines.instrument_line, self._instruments)
@@ -106,14 +114,14 @@ class Loading:
             return
         clock, entry = self._batch.clock
         try:
-            async with self._connection.transaction():
+            async with self._savepoint():
                 times = (timestamp(clock.time or 0), timestamp(clock.received), clock.uncertainty)
                 connections = msgspec.json.encode(clock.connections).decode()
                 values = (self._batch.partition, clock.exchange, *times, connections)
                 await self._connection.execute(sql.SET_CLOCK, values)
         except (psycopg.Error, ValueError) as error:
             fault = fault_of_row(error) if isinstance(error, psycopg.Error) else Fault("time out of range", str(error))
-            if fault is None:
+            if fault is None or (isinstance(error, psycopg.Error) and not self._careful):
                 raise
             self.letters.append(letter(clock.exchange, clock.received, entry, fault.reason, fault.detail))
 
@@ -127,11 +135,22 @@ class Loading:
         rows, unusable = render(found, self._ids, line)
         for item, error in unusable:
             self._bury(item, Fault(error.reason, error.detail))
-        written, refused = await load_sound(load, rows, self._most - len(self.letters))
+        written, refused = await self._try(load, rows)
         for row, fault in refused:
             self._bury(row.found, fault)
         self.written[table.name] = self.written.get(table.name, 0) + written
         self.known += len(rows) - len(refused) - written
+
+    async def _try(
+        self, load: Callable[[Sequence[Row]], Awaitable[int]], rows: Sequence[Row]
+    ) -> tuple[int, list[tuple[Row, Fault]]]:
+        """How many rows were written, and which were refused."""
+        if self._careful:
+            return await load_sound(load, rows, self._most - len(self.letters))
+        return await load(rows) if rows else 0, []
+
+    def _savepoint(self) -> AbstractAsyncContextManager[object]:
+        return self._connection.transaction() if self._careful else nullcontext()
 
     def _bury(self, found: Found[Record], fault: Fault) -> None:
         record = found.record
@@ -143,16 +162,18 @@ class Loading:
 
         async def load(rows: Sequence[Row]) -> int:
             try:
-                async with self._connection.transaction():
+                async with self._savepoint():
                     return await self._copy(sql.copy(table), rows)
             except psycopg.errors.UniqueViolation:
+                if not self._careful:
+                    raise
                 return await merge(rows)
 
         return load
 
     def _merge(self, table: Table, statement: str) -> Callable[[Sequence[Row]], Awaitable[int]]:
         async def load(rows: Sequence[Row]) -> int:
-            async with self._connection.transaction():
+            async with self._savepoint():
                 await self._fill(table, rows)
                 return (await self._connection.execute(statement.encode())).rowcount
 
@@ -160,7 +181,7 @@ class Loading:
 
     async def _instruments(self, rows: Sequence[Row]) -> int:
         """Metadata that changed begin a new row of history, which the table of instruments then shows."""
-        async with self._connection.transaction():
+        async with self._savepoint():
             await self._fill(INSTRUMENTS, rows)
             await self._connection.execute(sql.CLOSE_HISTORY.encode())
             opened = await self._connection.execute(sql.OPEN_HISTORY.encode())

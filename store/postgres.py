@@ -16,6 +16,7 @@ from pipeline.records import DeadLetter, Rebuild, Record
 from store import statements as sql
 from store.batch import Batch, Cursor, InstrumentKey, Moved, Partition, Validity
 from store.copytext import timestamp
+from store.faults import fault_of_row
 from store.loading import Loading
 from store.migrate import check_server, migrations, pending
 from store.recomputed import Bar, Key, Wanted, Window
@@ -131,17 +132,21 @@ class Database:
         """
         ids = await self.instrument_ids(batch.headers())
         try:
-            return await self._write(namespace, batch, bury, ids)
+            return await self._write(namespace, batch, bury, ids, careful=False)
         except PostgresAway as error:
-            if not _is_dropped(error.__cause__):
+            # Nothing of the batch was written.
+            if _is_dropped(error.__cause__):
+                # A partition of long ago was dropped since it was needed last.
+                self._partitions.clear()
+            elif not _is_of_a_row(error.__cause__):
                 raise
-        # A partition of long ago was dropped since it was needed last; nothing of the batch was written.
-        self._partitions.clear()
-        return await self._write(namespace, batch, bury, ids)
+        return await self._write(namespace, batch, bury, ids, careful=True)
 
-    async def _write(self, namespace: str, batch: Batch, bury: Bury, ids: Mapping[InstrumentKey, int]) -> Written:
+    async def _write(
+        self, namespace: str, batch: Batch, bury: Bury, ids: Mapping[InstrumentKey, int], *, careful: bool
+    ) -> Written:
         await self.make_partitions(batch.partitions())
-        loading = Loading(self._connection, batch, ids, self._validity)
+        loading = Loading(self._connection, batch, ids, self._validity, careful=careful)
         async with calling(), self._connection.transaction():
             await self._move(namespace, batch.moves)
             await loading.run()
@@ -215,6 +220,13 @@ def _window(row: Sequence[Any]) -> Window:
 def _is_dropped(error: BaseException | None) -> bool:
     """Whether a row found no partition: that has no constraint to name."""
     return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
+
+
+def _is_of_a_row(error: BaseException | None) -> bool:
+    """Whether a row was refused, or was there already."""
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return True
+    return isinstance(error, psycopg.Error) and fault_of_row(error) is not None
 
 
 @contextlib.asynccontextmanager

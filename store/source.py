@@ -54,11 +54,16 @@ class Source:
         self._kinds = {keys.stream(kind): kind for kind, readers in READERS.items() if STAGE in readers}
         self._read_to: dict[str, str] = {}
         self._groups: dict[str, Command] = {}
-        self._busy_streams = 1
+        self._full_streams = 0
 
     @property
     def streams(self) -> tuple[str, ...]:
         return tuple(self._kinds)
+
+    @property
+    def behind(self) -> bool:
+        """Whether a stream had all that the last read asked for: probably more waits there."""
+        return self._full_streams > 0
 
     async def prepare(self) -> None:
         """Waits until the server may be written to, and makes the groups. Raises Elsewhere."""
@@ -95,7 +100,7 @@ class Source:
     async def fetch(self, most: int, *, block: bool) -> list[Fetched]:
         """What has come, by stream, about `most` entries; with `block` it waits a moment for the first. Raises
         Elsewhere."""
-        count = max(1, most // self._busy_streams)
+        count = max(1, most // max(1, self._full_streams))
         groups, self._groups = list(self._groups.values()), {}
         wait: Command = ("BLOCK", BLOCK_MS) if block else ()
         read: Command = ("XREAD", "COUNT", count, *wait, "STREAMS", *self._read_to, *self._read_to.values())
@@ -107,7 +112,7 @@ class Source:
             for stream, entries in _found(check(found))
         ]
         self._read_to |= {each.stream: each.entries[-1].id.decode() for each in fetched}
-        self._busy_streams = max(1, len(fetched))
+        self._full_streams = sum(len(each.entries) == count for each in fetched)
         return fetched
 
     async def between(self, stream: str, after: str, to: str, most: int) -> list[Entry]:

@@ -219,7 +219,8 @@ class Loop:
                 await self._wait_for(self._writing)
 
     async def _collect(self, stop: asyncio.Event) -> Batch | None:
-        """What is there, and what comes within `age` of it, up to about `most_rows` entries."""
+        """What is there, and what comes within `age` of it, up to about `most_rows` entries. Where more waits already,
+        time is not what is lacking."""
         batch = Batch(self._keys.partition)
         now = asyncio.get_running_loop().time
         patience = now() + IDLE_AGE
@@ -228,7 +229,7 @@ class Loop:
             await self._source.read(batch, self._most_rows, block=True)
         if not batch.moves:
             return None
-        if batch.entries < self._most_rows:
+        if batch.entries < self._most_rows and not self._source.behind:
             await pause(self._age, stop)
             await self._source.read(batch, self._most_rows - batch.entries, block=False)
         return batch

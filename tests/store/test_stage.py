@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,6 +36,7 @@ from tests.store.made import (
     start,
     stream,
     trade,
+    write,
 )
 
 COUNT = "SELECT count(*) FROM trades"
@@ -163,6 +164,26 @@ async def test_a_batch_from_a_cursor_that_moved_is_refused_whole(database_url: s
     await database.close()
     assert query(database_url, SUM) == all_of(20)
     assert query(database_url, "SELECT entries FROM cursors") == [(20,)]
+
+
+async def test_known_refused_and_new_rows_of_one_batch_are_told_apart(database_url: str) -> None:
+    await write(database_url, *(trade(number) for number in range(1, 6)))
+    letters: list[DeadLetter] = []
+
+    async def bury(buried: Sequence[DeadLetter]) -> None:
+        letters.extend(buried)
+
+    batch = Batch("okx")
+    again = [*(trade(number) for number in range(3, 9)), trade(9, fills=0)]
+    batch.take("trade", KEYS.trade, "1700000000000-5", [entry(n, record) for n, record in enumerate(again, start=6)])
+    batch.take("candle:1m", KEYS.stream("candle:1m"), "0-0", [entry(20, candle(0))])
+    database = await Database.open(database_url, "store-0")
+    await database.cursors("test", [KEYS.trade, KEYS.stream("candle:1m")])
+    written = await database.write("test", batch, bury)
+    await database.close()
+    assert (written.rows["trades"], written.rows["candles"], written.known, written.buried) == (3, 1, 3, 1)
+    assert [(letter.reason, letter.entry) for letter in letters] == [("row refused: trades_fills", "1700000000000-12")]
+    assert query(database_url, SUM) == all_of(8)
 
 
 async def test_two_owners_store_everything_once(redis_url: str, database_url: str, tmp_path: Path) -> None:
