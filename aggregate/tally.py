@@ -7,7 +7,7 @@ what they cost does not depend on the number of time frames, and a step saves li
 from decimal import Decimal, DecimalException
 
 from aggregate.saved import SavedPoint, SavedTally
-from aggregate.summary import FINEST, GREATEST, NOTHING, Point, Summary, usable
+from aggregate.summary import FINEST, GREATEST, NOTHING, Point, Summary
 from pipeline.instruments import EXACT
 from pipeline.records import Trade
 
@@ -70,8 +70,11 @@ class Tally:
                 _add(size, FINEST), _add(quote, FINEST)
             if trade.contracts is not None:
                 contracts = Decimal(trade.contracts)
-                if not usable(contracts):
+                order = contracts.adjusted()
+                if order >= GREATEST or not contracts.is_finite():
                     return False
+                if order < LOW or len(trade.contracts) > SHORT:
+                    _add(contracts, FINEST)
                 self.contracts = contracts if self.contracts is None else _add(self.contracts, contracts)
         except DecimalException:
             return False

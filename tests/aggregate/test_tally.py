@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregate.saved import Header, SavedTally
+from aggregate.summary import Summary
 from aggregate.tally import Tally
+from pipeline.errors import DecodeError
 from pipeline.records import Clock, Trade
 from pipeline.steps import Entry
 from pipeline.timeframes import TIMEFRAMES
@@ -111,6 +114,27 @@ def test_odd_trades(
 ) -> None:
     found = entries([covered(0, frames, quiet_from="1s"), *stream])
     same(split(found, sizes, restores), straight(found))
+
+
+DECIMALS = st.builds(
+    lambda digits, exponent: f"{digits}E{exponent}", st.integers(-(10**28), 10**28), st.integers(-45, 22)
+)
+TEXTS = st.one_of(DECIMALS, DECIMALS.map(lambda text: format(Decimal(text), "f")), NUMBERS)
+
+
+@settings(max_examples=500)
+@given(TEXTS, TEXTS, st.one_of(st.none(), TEXTS))
+def test_it_takes_what_a_summary_takes(price: str, size: str, contracts: str | None) -> None:
+    made = trade(1, 0, price, size, contracts=contracts)
+    tally = Tally()
+    tally.open(at(0), at(1), 0, 1)
+    try:
+        expected = Summary.of(made)
+    except DecodeError:
+        assert not tally.take(made, 0)
+        return
+    assert tally.take(made, 0)
+    assert tally.summary() == expected
 
 
 BUSY = (covered(0), *(trade(n, 10 + n / 100) for n in range(1, 50)))
