@@ -45,7 +45,9 @@ class HostClock:
 
     def now(self) -> int:
         """ns UTC, never less than the last answer."""
-        return self.at(self.monotonic())
+        # Asked for every frame: the same as `at`, a call cheaper.
+        elapsed = self.monotonic() - self._since
+        return self._started_at + elapsed + (elapsed if elapsed < SECOND else SECOND) * self._rate // 1_000_000
 
     def at(self, monotonic: int) -> int:
         """ns UTC at a reading of the monotonic clock since the last `discipline`."""

@@ -1,6 +1,6 @@
 """How far apart the data of a subscription or a connection comes, and so how long its silence means nothing. Pure."""
 
-from pipeline.timeframes import HOUR
+from pipeline.timeframes import HOUR, SECOND
 
 FADE = HOUR
 """About how long a pause in the data is remembered."""
@@ -9,30 +9,33 @@ ENOUGH = 50
 FACTOR = 10
 """Times the longest usual pause mean that something is wrong."""
 QUIET_FACTOR = 3
+STEP = SECOND
+"""What fades in less is not worth the arithmetic."""
 
 
 class Pace:
     """What came so far; times in ns. `heard` is when the last of it came, None before any."""
 
-    __slots__ = ("count", "heard", "longest", "since")
+    __slots__ = ("count", "faded", "heard", "longest", "since")
 
     def __init__(self) -> None:
         self.heard: int | None = None
         self.longest = 0
         self.count = 0
         self.since = 0
+        self.faded = 0
+        """Up to when `longest` has faded."""
 
     def data(self, at: int) -> None:
         """Something came."""
-        longest = self.longest
         if self.heard is None:
-            self.since = at
-        elif (pause := at - self.heard) >= longest or pause >= FADE:
-            self.longest = pause
-        elif pause > 0:
+            self.since = self.faded = at
+        elif (pause := at - self.heard) >= self.longest:
+            self.longest, self.faded = pause, at
+        elif (passed := at - self.faded) >= STEP:
             # What lies an hour back is worth a third of what it was, so nights and weekends are learnt and forgotten.
-            faded = longest - longest * pause // FADE
-            self.longest = pause if pause > faded else faded
+            faded = self.longest - self.longest * min(passed, FADE) // FADE
+            self.longest, self.faded = max(pause, faded), at
         self.heard = at
         self.count += 1
 

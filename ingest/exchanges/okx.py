@@ -59,7 +59,9 @@ _BARS_OF = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1h": "1H", "4h": 
 DEPTH = 400
 _TEMPORARY = frozenset({"60014", "63999", "64007"})
 _NAMED = re.compile(r"channel:\s*([^,\s]+),\s*instId:\s*([^,\s]+)")
-_DATA_FOLLOWS = (',"data":', ',"action":')
+_DATA_FOLLOWS = (',"data":[', ',"action"')
+_FOLLOWING = 9
+"""Characters of either: with them a prefix that was learnt is proof enough."""
 
 _ALLOWANCES = {
     "instruments SPOT": Rate(20, 2 * SECOND),
@@ -206,10 +208,11 @@ class Feed:
         return _request("unsubscribe", request, batch)
 
     def classify(self, text: str) -> Event:
-        if text.startswith('{"arg":{'):
-            end = text.find("}", 8) + 1
-            if text.startswith(_DATA_FOLLOWS, end):
-                return self._topics.get(text[:end]) or self._learn(text[:end])
+        end = text.find("}", 8) + 1
+        if (data := self._topics.get(text[: end + _FOLLOWING])) is not None:
+            return data
+        if text.startswith('{"arg":{') and text.startswith(_DATA_FOLLOWS, end):
+            return self._learn(text[: end + _FOLLOWING], text[:end] + "}")
         if text == "pong":
             return _PONG
         try:
@@ -282,9 +285,9 @@ class Feed:
         """OKX tells nothing."""
         return {}
 
-    def _learn(self, prefix: str) -> Data:
+    def _learn(self, prefix: str, topic: str) -> Data:
         try:
-            arg = _TOPIC.decode(prefix + "}").arg
+            arg = _TOPIC.decode(topic).arg
         except JSON_FAULTS:
             return Data()
         if len(self._topics) >= MOST_TOPICS:
