@@ -25,8 +25,10 @@ SUBSCRIBING = 60.0
 STUCK = 120.0
 """Seconds without a new row after which a run is given up."""
 LOOK = 0.02
+FIRST = 100
+"""Entries that are more than the clocks and the coverage of a while: with so many the first trades are committed."""
 IN_FLIGHT = 60_000
-"""Trades that may be on their way from the socket to a committed row."""
+"""Trades that may be on their way from the socket to a committed row, and to aggregate's commit."""
 BEFORE_NORMALIZE = 16_000
 """Of these, trades before normalize's output: ingest would put on disk what it cannot write soon (8 MiB)."""
 
@@ -56,12 +58,13 @@ class Product:
         self._database = database
         self._stream = instance.keys(VENUE).trade
         self._before = 0
-        self._normalized_before = 0
+        self._normalized_before = self._aggregated_before = 0
 
     def begin(self) -> None:
         """What came until now (clocks, coverage) does not count."""
         self._before += self.stored()
         self._normalized_before += self.normalized()
+        self._aggregated_before += self.aggregated()
 
     def stored(self) -> int:
         """Entries of the trade stream that are committed rows: trades, and a few control records."""
@@ -83,6 +86,11 @@ class Product:
         facts = dict(zip(flat[::2], flat[1::2], strict=True))
         return int(facts[b"entries-added"]) - self._normalized_before
 
+    def aggregated(self) -> int:
+        """Entries of the trade stream that aggregate has worked on."""
+        state = self.instance.keys(VENUE).state("aggregate")
+        return int(call(self.instance.redis, "HGET", state, "entries_read") or 0) - self._aggregated_before
+
     def look(self) -> Look:
         """Now. The venue's CPU and our own are among it, under `venue` and `watch`."""
         cpu = {name.partition("-")[0]: seconds for name, seconds in self.instance.cpu().items()}
@@ -98,7 +106,7 @@ class Product:
         begun = self.look()
         self.exchange.allow(BEFORE_NORMALIZE)
         self.exchange.print(trades)
-        first = self._until(1)
+        first = self._until(FIRST)
         last = self._until(trades)
         return Fed(per_trade(begun, last), (last.stored - first.stored) / (last.at - first.at))
 
@@ -120,16 +128,17 @@ class Product:
         return told
 
     def _until(self, wanted: int) -> Look:
-        """Looks once so many trades are committed; lets the exchange go on meanwhile. Raises ServerAway."""
+        """Looks once store and aggregate have committed so many trades; lets the exchange go on meanwhile. Raises
+        ServerAway."""
         newest, patience = -1, 0.0
-        while (stored := self.stored()) < wanted:
+        while (done := min(self.stored(), self.aggregated())) < wanted:
             now = time.monotonic()
-            if stored > newest:
-                newest, patience = stored, now + STUCK
+            if done > newest:
+                newest, patience = done, now + STUCK
             elif now > patience:
-                raise ServerAway(f"{stored} of {wanted} trades are stored, and no more for {STUCK:g} s")
+                raise ServerAway(f"{done} of {wanted} trades came through, and no more for {STUCK:g} s")
             self.instance.check()
-            self.exchange.allow(min(self.normalized() + BEFORE_NORMALIZE, stored + IN_FLIGHT))
+            self.exchange.allow(min(self.normalized() + BEFORE_NORMALIZE, done + IN_FLIGHT))
             time.sleep(LOOK)
         return self.look()
 
