@@ -1,7 +1,8 @@
 """One step of a stage: the entries it read and everything it will write in one transaction. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from pipeline.records import DeadLetter, Record, encode
@@ -35,7 +36,7 @@ class Step:
     def __init__(self, keys: Keys, stage: str) -> None:
         self._keys = keys
         self._stage = stage
-        self._newest: dict[tuple[str, str], bytes] = {}
+        self._newest: dict[str, dict[str, bytes]] = {}
         self._forgotten: dict[str, None] = {}
         self._state: dict[str, bytes] = {}
         self._dropped: dict[str, None] = {}
@@ -55,11 +56,12 @@ class Step:
         data = encode(record)
         self._append(self._keys.stream(kind), b"symbol", record.symbol.encode(), data)
         if newest:
-            self._newest[kind, record.instrument] = data
+            self._newest.setdefault(kind, {})[record.instrument] = data
 
     def forget(self, instrument: str) -> None:
         """Takes the instrument out of all hashes of newest records: it is no more."""
-        self._newest = {key: data for key, data in self._newest.items() if key[1] != instrument}
+        for newest in self._newest.values():
+            newest.pop(instrument, None)
         self._forgotten[instrument] = None
 
     def control(self, name: str, data: bytes) -> None:
@@ -91,15 +93,14 @@ class Step:
             self._wakes.add(key)
 
     def commands(self) -> list[Command]:
-        """Every command, in order; the caller adds the cursor and wraps them in MULTI … EXEC."""
+        """Every command, in order; the caller wraps them in MULTI … EXEC."""
         commands = list(self._appends)
         if self._forgotten:
             commands += [("HDEL", self._keys.last(kind), *self._forgotten) for kind in KINDS_WITH_NEWEST]
-        for (kind, instrument), data in self._newest.items():
-            commands.append(("HSET", self._keys.last(kind), instrument, data))
+        commands += [("HSET", self._keys.last(kind), *_flat(newest)) for kind, newest in self._newest.items() if newest]
         state = self._keys.state(self._stage)
         if self._state:
-            commands.append(("HSET", state, *(part for pair in self._state.items() for part in pair)))
+            commands.append(("HSET", state, *_flat(self._state)))
         if self._dropped:
             commands.append(("HDEL", state, *self._dropped))
         for key, wanted in self._wants.items():
@@ -154,6 +155,21 @@ class Rereading(Protocol):
 
     def faults(self) -> list[str]:
         """What could not be restored, for people; told once."""
+
+
+def _flat(fields: Mapping[str, bytes]) -> Iterator[Argument]:
+    return itertools.chain.from_iterable(fields.items())
+
+
+def entries_of(found: Iterable[tuple[bytes, list[bytes]]]) -> list[Entry]:
+    """Those of one stream, as XREAD and XRANGE give them. What we write has two fields, but for raw entries."""
+    return [
+        Entry(
+            entry,
+            {flat[0]: flat[1], flat[2]: flat[3]} if len(flat) == 4 else dict(zip(flat[::2], flat[1::2], strict=True)),
+        )
+        for entry, flat in found
+    ]
 
 
 def stream_id(text: bytes) -> StreamId:

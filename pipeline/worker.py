@@ -3,6 +3,9 @@
 Whoever commits first breaks the other's WATCH, so a stale owner, a second owner and an EXEC still in
 flight on an old socket are the same harmless case. Memory is a cache of what EXEC confirmed: after
 anything but a clean EXEC the loop drops socket and state and restores, as at start.
+
+A step's commit and the next one's read go out in one write. What was read counts only after EXEC, whose
+reply comes first, was clean; until both replies are there nothing is taken as committed.
 """
 
 import asyncio
@@ -17,13 +20,15 @@ from pipeline.heartbeat import Heartbeat
 from pipeline.pause import pause
 from pipeline.pressure import Pressure
 from pipeline.redis_ready import wait_ready
-from pipeline.steps import Command, Entry, Rereading, Stage, Step, stream_id
+from pipeline.steps import Command, Entry, Rereading, Stage, Step, entries_of, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 
 MOST_ENTRIES = 1_000
 MOST_BYTES_IN = 1024 * 1024
 LEASE_MS = 10_000
+PROLONG = 1.0
+"""Seconds after which the lease is prolonged: a step takes well under the rest."""
 BLOCK_MS = 500
 LONGEST_PAUSE = 5.0
 WEIGH = 1.0
@@ -99,6 +104,9 @@ class PartitionLoop:
         self._state_key = keys.state(stage.name)
         self._lease_key = keys.lease(stage.name)
         self._holds = False
+        self._prolonged = 0.0
+        self._entries: list[Entry] = []
+        self._large = False
         self._pressure = Pressure(keys, stage.name, stage.source)
         self._weighed = -WEIGH
         self.cursor = b"0-0"
@@ -118,7 +126,7 @@ class PartitionLoop:
         self._hold([check(reply) for reply in replies][-1])
         flat: list[bytes] = check((await self._wire.call(("HGETALL", self._state_key)))[0])
         saved = dict(zip(flat[::2], flat[1::2], strict=True))
-        self.cursor = saved.pop(b"cursor", b"0-0")
+        self._entries, self.cursor = [], saved.pop(b"cursor", b"0-0")
         self._entries_read = int(saved.pop(b"entries_read", b"0"))
         self._stage.restore(saved)
         await self._check_floor()
@@ -143,23 +151,31 @@ class PartitionLoop:
             self._heartbeat.waiting_for = None
 
     async def step(self) -> None:
-        """Reads, processes and commits what is there, or returns after BLOCK_MS with nothing."""
-        entries = await self._read()
-        if not entries:
-            return
+        """Processes and commits what was read, and reads on; returns after BLOCK_MS when nothing comes."""
+        if not self._entries:
+            _, *replies = await self._wire.call(("UNWATCH",), *self._reading(self.cursor), block=BLOCK_MS / 1000)
+            self._read(replies)
+        if self._entries:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        entries, self._entries = self._entries, []
         step = Step(self._keys, self._stage.name)
         used = self._process(entries, step)
         self._stage.save(step)
         cursor, entries_read = entries[used - 1].id, self._entries_read + used
-        state: Command = ("HSET", self._state_key, "cursor", cursor, "entries_read", entries_read)
+        step.save("cursor", cursor)
+        step.save("entries_read", b"%d" % entries_read)
         # The group is for people: XINFO GROUPS then shows how far this stage lags.
         group: Command = ("XGROUP", "SETID", self._stage.source, self._stage.name, cursor, "ENTRIESREAD", entries_read)
-        await self._wire.transact([*step.commands(), state, group, ("PEXPIRE", self._lease_key, LEASE_MS)])
+        reading = self._reading(cursor)
+        replies = await self._wire.transact([*step.commands(), group], *reading, block=BLOCK_MS / 1000)
         self.cursor, self._entries_read = cursor, entries_read
         self._heartbeat.counters["entries"] += used
         self._heartbeat.counters["records"] += step.records
         self._heartbeat.counters["steps"] += 1
         log.debug("%s: %d entries, %d records, up to %s", self._keys.partition, used, step.records, cursor.decode())
+        self._read(replies[-len(reading) :])
 
     def _process(self, entries: list[Entry], step: Step) -> int:
         """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""
@@ -167,7 +183,8 @@ class PartitionLoop:
         for entry in entries:
             self._stage.process(entry, step)
             taken += 1
-            size += sum(map(len, entry.fields.values()))
+            if self._large:
+                size += sum(map(len, entry.fields.values()))
             if step.full or size >= MOST_BYTES_IN:
                 break
         # What was read beyond the bound is read again: ask for about as much as one step can use. Few small entries
@@ -178,20 +195,23 @@ class PartitionLoop:
             self._count = min(self._most, 2 * self._count)
         return taken
 
-    async def _read(self) -> list[Entry]:
-        commands: list[Command] = [
-            ("UNWATCH",),
+    def _reading(self, cursor: bytes) -> list[Command]:
+        """What reads on from the cursor and watches that it stays the last one."""
+        return [
             ("WATCH", self._state_key),
             ("HGET", self._state_key, "cursor"),
             *self._lease(),
-            ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", self._stage.source, self.cursor),
+            ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", self._stage.source, cursor),
         ]
-        replies = [check(reply) for reply in await self._wire.call(*commands, block=BLOCK_MS / 1000)]
-        stored, lease, found = replies[2], replies[-2], replies[-1]
+
+    def _read(self, replies: list[Reply]) -> None:
+        """Takes the entries found. Raises LeaseElsewhere; StepRefused when the cursor is not the one in memory."""
+        _, stored, *_, lease, found = [check(reply) for reply in replies]
         self._hold(lease)
         if (stored or b"0-0") != self.cursor:
             raise StepRefused(f"the cursor stands at {stored!r}, not at {self.cursor!r}")
-        return _entries(found)
+        self._entries = entries_of(found[0][1]) if found else []
+        self._large = self._wire.received > MOST_BYTES_IN
 
     async def _reread(self, stage: Rereading) -> None:
         """Brings what was saved before the cursor up to it, a bounded piece at a time; the lease is kept meanwhile."""
@@ -203,7 +223,7 @@ class PartitionLoop:
             *_, lease, found = [check(reply) for reply in await self._wire.call(*self._lease(), piece)]
             self._hold(lease)
             size = 0
-            for entry in _entries([[self._stage.source, found]]):
+            for entry in entries_of(found):
                 stage.reread(entry)
                 size += sum(map(len, entry.fields.values()))
             self._heartbeat.counters["reread"] += len(found)
@@ -224,15 +244,20 @@ class PartitionLoop:
         return min([*found, self.cursor], key=stream_id)
 
     def _lease(self) -> list[Command]:
-        """Prolongs the lease where it is ours and takes it where it is nobody's; the last reply is whose it is."""
+        """The last reply is whose the lease is. Now and then it is prolonged where it is ours; where it is nobody's it
+        is taken."""
+        now, look = asyncio.get_running_loop().time(), ("GET", self._lease_key)
+        if self._holds and now - self._prolonged < PROLONG:
+            return [look]
+        self._prolonged = now
         take: Command = ("SET", self._lease_key, self._token, "NX", "PX", LEASE_MS)
         prolong: list[Command] = [("PEXPIRE", self._lease_key, LEASE_MS)] if self._holds else []
-        return [*prolong, take, ("GET", self._lease_key)]
+        return [*prolong, take, look]
 
-    def _hold(self, lease: bytes) -> None:
-        """Raises LeaseElsewhere when the lease is another's."""
+    def _hold(self, lease: bytes | None) -> None:
+        """Raises LeaseElsewhere when the lease is another's. Where it ran out it is taken with the next step."""
         self._holds = lease == self._token.encode()
-        if not self._holds:
+        if lease is not None and not self._holds:
             raise LeaseElsewhere(f"{self._stage.name} {self._keys.partition}: {lease!r} works here")
 
     async def _check_types(self) -> None:
@@ -252,10 +277,3 @@ class PartitionLoop:
             self._heartbeat.error(
                 f"{self._stage.source}: trimmed up to {floor.decode()} before {self._stage.name} read it"
             )
-
-
-def _entries(found: Reply) -> list[Entry]:
-    """XREAD's reply over one stream."""
-    if not found:
-        return []
-    return [Entry(entry_id, dict(zip(fields[::2], fields[1::2], strict=True))) for entry_id, fields in found[0][1]]

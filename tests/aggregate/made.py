@@ -131,7 +131,7 @@ class Player:
                 for field in rest:
                     self.saved.pop(str(field).encode(), None)
             else:
-                self.newest |= {(str(key), str(rest[0])): rest[1]}  # type: ignore[dict-item]
+                self.newest |= {(str(key), str(field)): data for field, data in zip(rest[::2], rest[1::2], strict=True)}  # type: ignore[misc]
 
 
 def played(*records: Record) -> Player:

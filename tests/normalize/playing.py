@@ -152,7 +152,8 @@ class Played:
                     self.wants[str(command[2])] = json.loads(command[3])  # type: ignore[arg-type]
                 case "HSET":
                     kind = str(command[1]).removeprefix("md:last:").removesuffix(":{okx}")
-                    self.last.setdefault(kind, {})[str(command[2])] = json.loads(command[3])  # type: ignore[arg-type]
+                    for field, data in zip(command[2::2], command[3::2], strict=True):
+                        self.last.setdefault(kind, {})[str(field)] = json.loads(data)  # type: ignore[arg-type]
                 case "HDEL" if command[1] == KEYS.want:
                     self.wants.pop(str(command[2]), None)
                 case "HDEL" if command[1] != KEYS.state("normalize"):

@@ -22,39 +22,43 @@ class FaultyWire(Wire):
     fault: Fault
     failed: list[int]
 
-    async def transact(self, commands: Sequence[Command]) -> list[Reply]:
+    async def transact(self, commands: Sequence[Command], *after: Command, block: float = 0.0) -> list[Reply]:
         number = next(self.numbers)
         if number % self.every:
-            return await super().transact(commands)
+            return await super().transact(commands, *after, block=block)
         self.failed.append(number)
-        return await getattr(self, "_" + self.fault.replace(" ", "_"))(commands)  # type: ignore[no-any-return]
+        return await getattr(self, "_" + self.fault.replace(" ", "_"))(commands, after, block)  # type: ignore[no-any-return]
 
-    async def _oom(self, commands: Sequence[Command]) -> list[Reply]:
+    async def _oom(self, commands: Sequence[Command], after: Sequence[Command], block: float) -> list[Reply]:
         other = await Wire.open(self.url)
         await other.call(("CONFIG", "SET", "maxmemory", "1mb"))
         try:
-            await super().transact(commands)
+            await super().transact(commands, *after, block=block)
         finally:
             await other.call(("CONFIG", "SET", "maxmemory", "0"))
             await other.close()
         raise AssertionError("a full Redis took the transaction")
 
-    async def _nil(self, commands: Sequence[Command]) -> list[Reply]:
+    async def _nil(self, commands: Sequence[Command], after: Sequence[Command], block: float) -> list[Reply]:
         state = next(str(command[1]) for command in commands if command[0] == "HSET" and "cursor" in command)
         other = await Wire.open(self.url)
         await other.call(("HSET", state, "foreign", "1"), ("HDEL", state, "foreign"))
         await other.close()
-        return await super().transact(commands)
+        return await super().transact(commands, *after, block=block)
 
-    async def _reply_lost_after(self, commands: Sequence[Command]) -> list[Reply]:
-        await super().transact(commands)
+    async def _reply_lost_after(
+        self, commands: Sequence[Command], after: Sequence[Command], block: float
+    ) -> list[Reply]:
+        await super().transact(commands, *after, block=block)
         raise ServerAway("the reply was lost after it was applied")
 
-    async def _reply_lost_before(self, commands: Sequence[Command]) -> list[Reply]:
+    async def _reply_lost_before(
+        self, commands: Sequence[Command], after: Sequence[Command], block: float
+    ) -> list[Reply]:
         raise ServerAway("the request was lost")
 
-    async def _cut(self, commands: Sequence[Command]) -> list[Reply]:
-        words = (("MULTI",), *commands, ("EXEC",))
+    async def _cut(self, commands: Sequence[Command], after: Sequence[Command], block: float) -> list[Reply]:
+        words = (("MULTI",), *commands, ("EXEC",), *after)
         self._transport.write(packed(words))
         await self.close()
         raise ServerAway("the connection was cut with EXEC in flight")

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 
 import fakeredis
+import hiredis
 import pytest
 import redis.exceptions
 import uvloop
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
-from pipeline.wire import Wire
+from pipeline.steps import Command
+from pipeline.wire import Wire, packed
 from tests.proxy import TcpProxy
 from tests.servers import RedisServer, free_port
 
@@ -39,6 +41,40 @@ async def test_a_transaction_is_all_of_it(fake_url: str) -> None:
     wire = await Wire.open(fake_url)
     assert await wire.transact([("SET", "a", 1), ("INCR", "a")]) == [b"OK", 2]
     await wire.close()
+
+
+async def test_what_comes_after_a_transaction_goes_with_it(redis_server: RedisServer) -> None:
+    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
+    *done, wrong = await wire.transact([("SET", "a", "x"), ("SET", "b", "y")], ("GET", "a"), ("INCR", "a"))
+    assert done == [b"OK", b"OK", b"x"]
+    assert isinstance(wrong, redis.exceptions.ResponseError)
+    await wire.call(("WATCH", "a"))
+    await other.call(("SET", "a", "z"))
+    with pytest.raises(StepRefused):
+        await wire.transact([("SET", "b", "z")], ("SET", "c", "z"))
+    assert await wire.call(("MGET", "b", "c")) == [[b"y", b"z"]], (
+        "a refused one leaves the connection as good as before"
+    )
+    await wire.close()
+    await other.close()
+
+
+def test_records_are_packed_as_anything_else() -> None:
+    """Their beginning comes from a cache: of each it must be the one of that stream and that symbol."""
+    records: list[Command] = [
+        ("XADD", stream, "*", label, name, "data", data)
+        for stream in ("md:trade:{okx}", "md:candle:1m:{okx}")
+        for label in (b"symbol", b"control")
+        for name in (b"BTC-USDT", b"ETH-USDT", "€", 12, b"")
+        for data in (b"", b"\x00\r\n$5", "text", b"x" * 70_000)
+    ]
+    others: list[Command] = [
+        ("PING",),
+        ("SET", "a", 1, "PX", 5, "NX", "GET"),
+        ("XADD", "s", "MAXLEN", 5, "*", "a", b"b"),
+    ]
+    for _ in range(2):
+        assert packed([*records, *others]) == b"".join(map(hiredis.pack_command, [*records, *others]))  # type: ignore[arg-type]
 
 
 async def test_an_error_is_a_value_among_the_replies(redis_server: RedisServer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ContractBroken
+from pipeline.errors import ContractBroken, StepRefused
 from pipeline.heartbeat import Heartbeat
 from pipeline.records import Trade
 from pipeline.steps import REREAD_FROM, Entry, Step, stream_id
@@ -323,9 +323,62 @@ async def test_a_lease_lost_while_restoring_is_not_taken_back(
     assert takes == [True, False]
 
 
-async def test_after_a_quiet_time_no_more_is_read_at_once_than_at_the_start(
-    tmp_path: Path, redis_server: RedisServer
+async def test_a_lease_is_prolonged_and_taken_again_when_it_was_lost(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
+    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
+    lease = KEYS.lease("normalize")
+    loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", Heartbeat("first", tmp_path), 1_000)
+    await loop.restore(take=True)
+    for word in ("DEL", "PERSIST"):
+        await loop.step()
+        await other.call((word, lease))
+        monkeypatch.setattr("pipeline.worker.PROLONG", 0.0)
+        await loop.step()
+        await loop.step()
+        holder, left = await other.call(("GET", lease), ("PTTL", lease))
+        assert holder == b"first", word
+        assert 5_000 < left <= 10_000, word
+        monkeypatch.setattr("pipeline.worker.PROLONG", 1_000.0)
+    await other.call(("SET", lease, "second"))
+    await fill(redis_server.url, 1, 1)
+    with pytest.raises(LeaseElsewhere):
+        await loop.step()
+    assert await output(redis_server.url) == []
+    await wire.close()
+    await other.close()
+
+
+async def test_what_was_read_behind_a_refused_commit_is_not_used(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read after a cursor that never came to be."""
+    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
+    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
+    heartbeat = Heartbeat("first", tmp_path)
+    loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", heartbeat, 10)
+    await loop.restore(take=True)
+    await fill(redis_server.url, 1, 30)
+    await loop.step()
+    before = loop.cursor
+    await other.call(("HSET", KEYS.state("normalize"), "foreign", 1))
+    with pytest.raises(StepRefused):
+        await loop.step()
+    assert (loop.cursor, heartbeat.counters["entries"], heartbeat.counters["steps"]) == (before, 10, 1)
+    assert len(await output(redis_server.url)) == 10
+    await loop.restore(take=True)
+    await loop.step()
+    await loop.step()
+    await assert_right(redis_server.url, 30)
+    await wire.close()
+    await other.close()
+
+
+async def test_after_a_quiet_time_no_more_is_read_at_once_than_at_the_start(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
     wire, feeding = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
     loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", Heartbeat("first", tmp_path), 1_000)
     await loop.restore(take=True)
