@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -33,6 +34,8 @@ STAGES = ("ingest", "normalize", "aggregate", "store")
 STOP_DEADLINE = 12.0
 """Seconds a stage may take to finish its step; supervisord kills after 15."""
 SETTINGS_RETRY = 5.0
+OBJECTS_OF_STEPS = 50_000
+"""More than a step makes and drops again. Python would look for cycles among them at each 700: a sixth of the work."""
 
 Run = Callable[[Settings, str, asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -67,7 +70,10 @@ def run(ctx: click.Context, name: str) -> None:
     if stage not in STAGES or name not in settings.processes():
         raise SettingsError(f"no process {name!r} in {settings.path}: known are {' '.join(settings.processes())}")
     run_folder(settings)
-    _end(_run_stage(importlib.import_module(f"{stage}.main").run, settings, name))
+    stage_run = importlib.import_module(f"{stage}.main").run
+    gc.freeze()
+    gc.set_threshold(OBJECTS_OF_STEPS)
+    _end(_run_stage(stage_run, settings, name))
 
 
 def start_logging(name: str, logging_settings: LoggingSettings) -> None:
