@@ -36,7 +36,8 @@ class Step:
     def __init__(self, keys: Keys, stage: str) -> None:
         self._keys = keys
         self._stage = stage
-        self._newest: dict[str, dict[str, bytes]] = {}
+        self._outputs: dict[str, tuple[str, dict[str, bytes]]] = {}
+        """By kind: its stream, and the newest record of each instrument."""
         self._forgotten: dict[str, None] = {}
         self._state: dict[str, bytes] = {}
         self._dropped: dict[str, None] = {}
@@ -53,14 +54,17 @@ class Step:
 
     def emit(self, kind: str, record: Record, *, newest: bool = True) -> None:
         """Appends the record to `md:<kind>:{p}` and, with `newest`, to the hash of newest records."""
+        output = self._outputs.get(kind)
+        if output is None:
+            output = self._outputs[kind] = (self._keys.stream(kind), {})
         data = encode(record)
-        self._append(self._keys.stream(kind), b"symbol", record.symbol.encode(), data)
+        self._append(output[0], b"symbol", record.symbol.encode(), data)
         if newest:
-            self._newest.setdefault(kind, {})[record.instrument] = data
+            output[1][record.instrument] = data
 
     def forget(self, instrument: str) -> None:
         """Takes the instrument out of all hashes of newest records: it is no more."""
-        for newest in self._newest.values():
+        for _, newest in self._outputs.values():
             newest.pop(instrument, None)
         self._forgotten[instrument] = None
 
@@ -97,7 +101,8 @@ class Step:
         commands = list(self._appends)
         if self._forgotten:
             commands += [("HDEL", self._keys.last(kind), *self._forgotten) for kind in KINDS_WITH_NEWEST]
-        commands += [("HSET", self._keys.last(kind), *_flat(newest)) for kind, newest in self._newest.items() if newest]
+        newest_of = ((kind, newest) for kind, (_, newest) in self._outputs.items() if newest)
+        commands += [("HSET", self._keys.last(kind), *_flat(newest)) for kind, newest in newest_of]
         state = self._keys.state(self._stage)
         if self._state:
             commands.append(("HSET", state, *_flat(self._state)))
