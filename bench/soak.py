@@ -34,7 +34,7 @@ LAG = 2.0
 GROWTH, ROOM = 1.1, 16.0
 """By which share and how many MiB more a process may have grown between the last two marks."""
 MIB = 1024 * 1024
-WINDOW = 512 / MIB
+WINDOW = 1024 / MIB
 """What a window of aggregate may take, in its memory and as much in its state in Redis: it keeps those that closed
 within ten minutes, so for ten minutes there are ever more of them."""
 KEYS = {

@@ -61,6 +61,6 @@ def test_postgres_fills_its_buffers() -> None:
 def test_aggregate_and_its_state_grow_with_the_windows_it_keeps() -> None:
     for name in ("aggregate", "redis"):
         middle = mark(180, memory=50, name=name)
-        assert grown(middle, mark(300, memory=119, name=name, windows=100_000)) == []
-        assert grown(middle, mark(300, memory=121, name=name, windows=100_000))
-    assert grown(mark(180, memory=50), mark(300, memory=119, windows=100_000))
+        assert grown(middle, mark(300, memory=119, name=name, windows=50_000)) == []
+        assert grown(middle, mark(300, memory=121, name=name, windows=50_000))
+    assert grown(mark(180, memory=50), mark(300, memory=119, windows=50_000))
