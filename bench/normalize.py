@@ -27,6 +27,8 @@ KEYS = {
     "yardstick.cryptofeed_redis.cpu_us_per_trade": "µs of CPU of that process for a trade",
     "yardstick.cryptofeed_noop.trades_per_s": "trades a second of cryptofeed with a callback that does nothing",
 }
+MOST = 100_000
+"""Trades. Their frames and their records together stay below the 64 MB at which Redis rewrites its file."""
 
 
 def measure(terms: Terms, instance: Instance) -> Figures:
@@ -35,7 +37,7 @@ def measure(terms: Terms, instance: Instance) -> Figures:
 
 
 def _rounds(terms: Terms, instance: Instance) -> Iterator[Figures]:
-    trades = terms.size(200_000, 20_000)
+    trades = terms.size(MOST, 20_000)
     rival = Rival(terms, instance, trades)
     for _ in range(terms.rounds):
         okx, binance = (_run(terms, instance, exchange, trades) for exchange in ("okx", "binance"))
