@@ -13,7 +13,8 @@ from pipeline.frames import Frame, SubscriptionData
 class Context(msgspec.Struct, frozen=True):
     """`sink` takes their frames; `describe` gives the `requested` frame of a subscription, with what the settings
     ask of aggregate and of order books; `report` takes errors for people; `room` tells whether what can wait may be
-    written now; `steady` whether a subscription gives data even when nobody trades."""
+    written now, `crowded` whether even sockets should wait; `steady` whether a subscription gives data even when nobody
+    trades."""
 
     feed: Feed
     clock: HostClock
@@ -22,4 +23,5 @@ class Context(msgspec.Struct, frozen=True):
     describe: Callable[[Subscription], SubscriptionData]
     report: Callable[[str], None]
     room: Callable[[], bool] = lambda: True
+    crowded: Callable[[], bool] = lambda: False
     steady: Callable[[Subscription], bool] = lambda _: False

@@ -167,6 +167,7 @@ class Ingest:
             describe=self._collection.describe,
             report=self._heartbeat.error,
             room=lambda: writer.has_room,
+            crowded=lambda: writer.crowded,
             steady=self._collection.steady,
         )
 

@@ -75,6 +75,7 @@ class Session:
         """The handshake. Raises ExchangeError."""
         self._socket = await open_socket(self.url, self._context.timing)
         self._socket.heard = self._heard
+        self._socket.crowded = self._context.crowded
         self.state = "open"
         self.opened = self.last_frame = self._now()
         self._emit("open", OpenData(self.url), self.opened)

@@ -16,6 +16,8 @@ from pipeline.timeframes import SECOND
 
 MOST_MESSAGE_BYTES = 16 * 1024 * 1024
 MOST_QUEUED = 1024
+BREATH = 0.01
+"""Seconds between two looks at whether reading may go on."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -36,6 +38,8 @@ class Socket(ClientConnection):
     heard: Callable[[bool], None] | None = None
     """Called with each ping and pong; True for a pong."""
     _take: Callable[[BytesLike], None] | None = None
+    crowded: Callable[[], bool] | None = None
+    """Whether who takes the messages has more than enough: the other side waits then, its network holds the rest."""
     _queued = 0
     """Messages that are on their way through the library's queue."""
 
@@ -54,6 +58,21 @@ class Socket(ClientConnection):
             return closed
         finally:
             self._take = None
+
+    def data_received(self, data: bytes) -> None:
+        """See websockets: what one read brought."""
+        super().data_received(data)
+        if self.crowded is not None and self.crowded():
+            self.transport.pause_reading()
+            self.loop.call_later(BREATH, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.crowded is not None and self.crowded():
+            self.loop.call_later(BREATH, self._go_on)
+        elif not self.recv_messages.paused:
+            self.transport.resume_reading()
 
     def process_event(self, event: Event) -> None:
         """See websockets: one incoming frame."""

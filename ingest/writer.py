@@ -27,6 +27,8 @@ from pipeline.streams import Keys
 from pipeline.timeframes import SECOND
 from pipeline.wire import Reply, Wire, check
 
+CROWDED = 16 * 1024 * 1024
+"""Bytes in the buffer above which sockets wait, while Redis takes what it is given: twice what goes to disk."""
 MOST_WAITING = 4 * 1024 * 1024
 """Bytes in the buffer above which what can wait has to."""
 
@@ -91,6 +93,11 @@ class Writer:
     def has_room(self) -> bool:
         """Whether what can wait may come now: Redis takes what we give it."""
         return not self.away and not self._disk_first and self._buffer.waiting_bytes <= MOST_WAITING
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more comes than Redis and the disk take, although both work: the buffer would have to drop some."""
+        return not self.away and self._buffer.waiting_bytes > CROWDED
 
     def append(self, frame: Frame) -> None:
         """Takes a frame. When the buffer is full the oldest entries go, are counted and told."""

@@ -108,3 +108,37 @@ async def test_what_the_exchange_asks_is_answered() -> None:
             await session.close("done")
             assert await running == "done"
     assert [frame.dir for frame in frames if frame.data in ("there?", "here")] == ["in", "out"]
+
+
+async def test_nothing_is_read_while_it_is_crowded_and_nothing_is_lost_by_that() -> None:
+    size, most = 1_000, 200
+
+    async def speak(socket: ServerConnection) -> None:
+        await socket.recv()
+        for number in range(20_000):
+            await socket.send(f"{number:0{size}d}")
+
+    held: list[int] = []
+    numbers: list[int] = []
+    peaks: list[int] = []
+
+    def take(message: BytesLike) -> None:
+        held.append(int(str(message, "utf-8")))
+
+    async def drain() -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            peaks.append(len(held))
+            numbers.extend(held)
+            held.clear()
+
+    async with connected(speak) as socket:
+        socket.crowded = lambda: len(held) >= most
+        draining = asyncio.create_task(drain())
+        await socket.send("go")
+        async with asyncio.timeout(DEADLINE):
+            await socket.listen(take)
+        draining.cancel()
+    assert numbers + held == list(range(20_000))
+    # One read brings 256 KiB.
+    assert max(peaks) <= most + 300
