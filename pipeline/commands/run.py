@@ -34,7 +34,7 @@ STAGES = ("ingest", "normalize", "aggregate", "store")
 STOP_DEADLINE = 12.0
 """Seconds a stage may take to finish its step; supervisord kills after 15."""
 SETTINGS_RETRY = 5.0
-OBJECTS_OF_STEPS = 50_000
+OBJECTS_OF_STEPS = 20_000
 """More than a step makes and drops again. Python would look for cycles among them at each 700: a sixth of the work."""
 
 Run = Callable[[Settings, str, asyncio.Event], Coroutine[Any, Any, None]]
