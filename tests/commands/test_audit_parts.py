@@ -15,6 +15,7 @@ from pipeline.commands._audit.ledger import Entry
 from pipeline.commands._audit.numbers import Run
 from pipeline.commands._audit.pages import Listing, load
 from pipeline.commands._audit.period import Period
+from pipeline.commands._audit.result import Day, Result
 from pipeline.errors import ExchangeError
 from pipeline.exchanges import EXCHANGES
 
@@ -274,3 +275,20 @@ def test_of_a_range_the_dropped_parts_are_told() -> None:
         ("candle", Period(range_of.start, MIDNIGHT)),
     ]
     assert (candle_kind("30s"), candle_kind("1m")) == ("candle_seconds", "candle")
+
+
+@pytest.mark.parametrize(
+    ("days", "proves"),
+    [
+        ([(5, True)], True),
+        ([(0, True)], True),
+        ([(0, False)], False),
+        ([(5, True), (0, False)], True),
+        ([(0, True), (0, False)], False),
+        ([], False),
+    ],
+    ids=["trades", "quiet", "dropped", "one dropped", "one from before collecting", "none"],
+)
+def test_what_is_kept_proves_something(days: list[tuple[int, bool]], proves: bool) -> None:
+    result = Result("okx", "BTC-USDT", "BTC-USDT", [Day("2026-11-21", n, None, None, None, kept) for n, kept in days])
+    assert result.proves is proves

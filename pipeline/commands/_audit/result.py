@@ -81,8 +81,10 @@ class Result(msgspec.Struct):
 
     @property
     def proves(self) -> bool:
-        """Whether of any day of the range trades are kept."""
-        return any(day.kept for day in self.days)
+        """Whether of any day of the range trades are kept. Beside dropped days one without trades proves nothing: it
+        may be from before collecting began."""
+        kept = [day for day in self.days if day.kept]
+        return any(day.trades for day in kept) or (bool(kept) and len(kept) == len(self.days))
 
     def missing(self, state: State | None = None) -> int:
         """Numbers that are not stored: all of them, or those of a state."""
