@@ -260,7 +260,7 @@ class Instrument:
         if not windows.frames or elapsed <= self.header.known:
             return 0
         # Between two borders nothing can expire: a shortcut that changes no output.
-        border = elapsed // windows.frames[0].width
+        border = elapsed // windows.grid
         if border == self._looked_at:
             return 0
         self._looked_at = border

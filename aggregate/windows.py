@@ -5,6 +5,7 @@ when it is rolled. What comes into a rolled window goes on at once, so each trad
 """
 
 from bisect import bisect_right, insort
+from math import gcd
 
 from aggregate.frame import Frame, Window
 from aggregate.rebuilds import Rebuilds
@@ -37,6 +38,8 @@ class Windows:
     def link(self, frames: list[Frame]) -> None:
         """Orders the frames, shortest first, and says which is built from which."""
         self.frames = sorted(frames, key=lambda frame: frame.width)
+        # Every window ends on it; 10s and 15s have no shorter one of theirs.
+        self.grid = gcd(*(frame.width for frame in self.frames))
         by_name = {frame.name: frame for frame in self.frames}
         self.roots: list[Frame] = []
         for frame in self.frames:
@@ -49,8 +52,7 @@ class Windows:
         """The first end of a window after `closed`."""
         if not self.frames:
             return NEVER
-        width = self.frames[0].width
-        return self.closed - self.closed % width + width
+        return self.closed - self.closed % self.grid + self.grid
 
     def add(self, summary: Summary, filled: Span | None = None) -> bool:
         """Takes one trade; `filled` is the time that the missing numbers spanned of which it was one. False when a

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aggregate.saved import Header, SavedTally
@@ -68,6 +68,7 @@ RESTORES = st.lists(st.booleans(), min_size=30, max_size=30)
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**9), FRAMES, st.floats(0.002, 3), SIZES, RESTORES)
+@example(776, ("10s", "15s", "1m"), 1.28125, [1, 1, 40, 60], [False] * 30)
 def test_a_made_market(seed: int, frames: tuple[str, ...], pace: float, sizes: list[int], restores: list[bool]) -> None:
     found = entries(Market(seed, frames, quiet_from="1s", pace=pace).run(20).records)
     same(split(found, sizes, restores), straight(found))
