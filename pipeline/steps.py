@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from pipeline.records import DeadLetter, Record, encode
 from pipeline.streams import READERS, Keys
@@ -23,7 +25,7 @@ Command = tuple[Argument, ...]
 StreamId = tuple[int, int]
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One stream entry as read."""
 
     id: bytes

@@ -11,7 +11,7 @@ import redis.exceptions
 
 from pipeline.errors import StepRefused
 from pipeline.redis_ready import wait_ready
-from pipeline.steps import Command, Entry, stream_id
+from pipeline.steps import Command, Entry, entries_of, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 from store.batch import STAGE, Batch, Cursor
@@ -118,7 +118,7 @@ class Source:
     async def between(self, stream: str, after: str, to: str, most: int) -> list[Entry]:
         """What the stream still has after one id and up to another, the first `most` entries."""
         (found,) = await self._wire.call(("XRANGE", stream, f"({after}", to, "COUNT", most))
-        return _entries(check(found))
+        return entries_of(check(found))
 
     async def shown(self) -> dict[str, Cursor]:
         """Where the groups stand: what was safe when Redis was last told."""
@@ -182,14 +182,4 @@ class Source:
 
 def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
     """XREAD's reply: the entries of each stream that had any."""
-    return [(stream.decode(), _entries(entries)) for stream, entries in reply or ()]
-
-
-def _entries(reply: Reply) -> list[Entry]:
-    return [Entry(entry, _fields(flat)) for entry, flat in reply]
-
-
-def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
-    if len(flat) == 4:  # As all of ours are: a third of the time.
-        return {flat[0]: flat[1], flat[2]: flat[3]}
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return [(stream.decode(), entries_of(entries)) for stream, entries in reply or ()]

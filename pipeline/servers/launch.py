@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,10 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """What to exec. `account` is None where the user stays the same; `death` is the signal at the parent's end."""
+    """What to exec. `account` is None where the user stays the same; `death` is the signal at the parent's end;
+    `environ` is added to ours, unless it is there already."""
 
     command: tuple[str, ...]
     death: signal.Signals
+    environ: Mapping[str, str] = {}
     account: Account | None = None
 
 
@@ -75,7 +78,7 @@ def become(launch: Launch) -> NoReturn:
         os.setgid(launch.account.gid)
         os.setuid(launch.account.uid)
     fall_with_parent(launch.death, exec_follows=True)
-    os.execv(launch.command[0], launch.command)
+    os.execve(launch.command[0], launch.command, {**launch.environ, **os.environ})
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -9,10 +9,13 @@ import pytest
 
 from bench.goals import GOALS, Goal
 from bench.part import PARTS, WrongResult, expect, medians, parts, ratio
+from bench.product import NAMES as PROCESSES
 from pipeline.errors import SettingsError
 
 ROOT = Path(__file__).parent.parent.parent
 FACTS = {"seed", "rounds", "quick", "python", "cores", "machine"}
+RESTING = {f"idle.0.{name}_cores" for name in (*PROCESSES, "venue")}
+"""Of these a process may use less, while nothing happens, than the 10 ms in which the system counts."""
 NAMES = [part.NAME for part in parts()]
 
 
@@ -29,8 +32,12 @@ def test_a_part_runs_and_tells_sane_figures(name: str, tmp_path: Path) -> None:
     keys = {key for part in parts([name]) for key in part.KEYS}
     assert set(figures) == keys
     for key, figure in figures.items():
-        assert figure is None or figure > 0, key
-        assert figure is not None or "cryptofeed" in key, key
+        if figure is None:
+            assert "cryptofeed" in key, key
+        elif key in RESTING:
+            assert figure >= 0, key
+        else:
+            assert figure > 0, key
 
 
 @pytest.mark.parametrize("part", parts(), ids=lambda part: part.NAME)
