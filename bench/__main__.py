@@ -15,9 +15,9 @@ from bench import report
 from bench.frames import symbols
 from bench.instance import Instance
 from bench.part import ASIDE, PARTS, Figure, Terms, expect, parts
-from pipeline.cli import FINDING, INTERRUPTED, UNHEALTHY, USAGE
+from pipeline.cli import INTERRUPTED, UNHEALTHY, exit_code
 from pipeline.commands._demo.interruption import interruptible
-from pipeline.errors import ServerAway, SettingsError, TapelineError
+from pipeline.errors import TapelineError
 
 WIDTH = 140
 """Columns of the tables in a file or a pipe."""
@@ -113,7 +113,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except TapelineError as error:
         click.echo(f"bench: {error}", err=True)
-        sys.exit(USAGE if isinstance(error, SettingsError) else UNHEALTHY if isinstance(error, ServerAway) else FINDING)
+        sys.exit(exit_code(error))
     except subprocess.TimeoutExpired as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(UNHEALTHY)

@@ -77,16 +77,16 @@ class Commands(click.Group):
             error.show()
             sys.exit(error.exit_code)
         except TapelineError as error:
-            _fail(error)
+            click.echo(f"pipeline: {error}", err=True)
+            sys.exit(exit_code(error))
         sys.exit(code if isinstance(code, int) else GOOD)
 
 
-def _fail(error: TapelineError) -> NoReturn:
-    """One line on stderr, and the exit code that goes with whose fault it is."""
-    click.echo(f"pipeline: {error}", err=True)
+def exit_code(error: TapelineError) -> int:
+    """The one that goes with whose fault it is."""
     if isinstance(error, SettingsError):
-        sys.exit(USAGE)
-    sys.exit(UNHEALTHY if isinstance(error, ServerAway) else FINDING)
+        return USAGE
+    return UNHEALTHY if isinstance(error, ServerAway) else FINDING
 
 
 def version() -> str:
