@@ -1,6 +1,6 @@
 """What all connections of a partition share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -11,10 +11,10 @@ from pipeline.frames import Frame, SubscriptionData
 
 
 class Context(msgspec.Struct, frozen=True):
-    """`sink` takes their frames; `describe` gives the `requested` frame of a subscription, with what the settings
-    ask of aggregate and of order books; `report` takes errors for people; `room` tells whether what can wait may be
-    written now, `crowded` whether even sockets should wait; `steady` whether a subscription gives data even when nobody
-    trades."""
+    """`sink` takes their frames, `pour`, where it is given, many in a row; `describe` gives the `requested` frame of a
+    subscription, with what the settings ask of aggregate and of order books; `report` takes errors for people; `room`
+    tells whether what can wait may be written now, `crowded` whether even sockets should wait; `steady` whether a
+    subscription gives data even when nobody trades."""
 
     feed: Feed
     clock: HostClock
@@ -25,3 +25,4 @@ class Context(msgspec.Struct, frozen=True):
     room: Callable[[], bool] = lambda: True
     crowded: Callable[[], bool] = lambda: False
     steady: Callable[[Subscription], bool] = lambda _: False
+    pour: Callable[[Sequence[Frame]], None] | None = None

@@ -227,6 +227,10 @@ class Feed(Protocol):
     def classify(self, text: str) -> Event:
         """What a text frame is. Never raises."""
 
+    def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
+        """How many of the texts are data of which subscription; None where `classify` has to look at them, for it does
+        not know the prefix of one yet, or it is no data."""
+
     def listings(self, symbols: Iterable[str]) -> list[Request]:
         """The requests whose answers list these instruments, native ids or patterns (`*`: all there is)."""
 

@@ -169,6 +169,7 @@ class Ingest:
             room=lambda: writer.has_room,
             crowded=lambda: writer.crowded,
             steady=self._collection.steady,
+            pour=writer.extend,
         )
 
     def _answering(self) -> Iterator[Coroutine[Any, Any, None]]:

@@ -26,8 +26,8 @@ class Pace:
         self.faded = 0
         """Up to when `longest` has faded."""
 
-    def data(self, at: int) -> None:
-        """Something came."""
+    def data(self, at: int, count: int = 1) -> None:
+        """Something came, or so much of it at once."""
         if self.heard is None:
             self.since = self.faded = at
         elif (pause := at - self.heard) >= self.longest:
@@ -37,7 +37,7 @@ class Pace:
             faded = self.longest - self.longest * min(passed, FADE) // FADE
             self.longest, self.faded = max(pause, faded), at
         self.heard = at
-        self.count += 1
+        self.count += count
 
     def limit(self, usual: int, least: int, most: int) -> int:
         """After how much silence to do something: `usual` while little is known, never less than `least`, nor more than

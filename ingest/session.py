@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -62,6 +62,7 @@ class Session:
         self._feed = context.feed
         self._classify = context.feed.classify
         self._sink = context.sink
+        self._pour = context.pour or self._sink_each
         self._now = context.clock.now
         self._monotonic = context.clock.monotonic
         self._requests = Budget(context.feed.requests)
@@ -156,11 +157,29 @@ class Session:
         self._note(subscription, "unsubscribed", "resync")
         await self._ask((subscription,))
 
-    def _received(self, message: BytesLike) -> None:
+    def _received(self, messages: Sequence[BytesLike]) -> None:
+        """What one read of the socket brought: it came at one time."""
         # Undecodable bytes are kept visible: normalize will name the frame.
-        text = str(message, "utf-8", "backslashreplace")
+        texts = [str(message, "utf-8", "backslashreplace") for message in messages]
+        self.frames += len(texts)
+        if len(texts) == 1 or not self._flowed(texts):
+            for text in texts:
+                self._heed(text)
+
+    def _flowed(self, texts: Sequence[str]) -> bool:
+        """Takes them at once where all are data of subscriptions that give data, as nearly all are: nothing is to be
+        said of them. Otherwise takes none."""
+        at = self._now()
+        if (counts := self._feed.counts(texts)) is None or not self.ledger.flowed(counts, at):
+            return False
+        self.last_frame = self.last_data = at
+        self._pour([Frame(at, self.name, "in", "ws", text) for text in texts])
+        if not self.proven.is_set():
+            self._judge()
+        return True
+
+    def _heed(self, text: str) -> None:
         self.last_frame = at = self._now()
-        self.frames += 1
         event = self._classify(text)
         if type(event) is Data:
             self._sink(Frame(at, self.name, "in", "ws", text))
@@ -310,6 +329,10 @@ class Session:
         if subscription is not None:
             described = self._context.describe(subscription)
             self._emit("subscription", msgspec.structs.replace(described, state=state, reason=reason))
+
+    def _sink_each(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self._sink(frame)
 
     def _emit(self, kind: FrameKind, data: msgspec.Struct, at: int | None = None) -> None:
         self._sink(Frame(at or self._now(), self.name, "in", kind, msgspec.json.encode(data).decode()))

@@ -196,6 +196,20 @@ class Ledger:
         entry.state, entry.reason, entry.refusals = "subscribed", None, 0
         return True
 
+    def flowed(self, counts: Sequence[tuple[Subscription | None, int]], now: int) -> bool:
+        """Notes so much data of each, as `data` would, if all of them give data already; else nothing, and False."""
+        found: list[tuple[Entry, int]] = []
+        for subscription, count in counts:
+            entry = self.entries.get(subscription) if subscription else None
+            if entry is None or entry.due is not None:
+                return False
+            found.append((entry, count))
+        for entry, count in found:
+            self._pace.data(now, count)
+            entry.pace.data(now, count)
+            entry.roused = None
+        return True
+
     def refused(self, request: str | None, named: Subscription | None, reason: str, now: int) -> list[Subscription]:
         """Notes a refusal for good; the answer is which subscriptions it settles."""
         if named is not None and named in self.entries:

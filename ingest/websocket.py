@@ -1,6 +1,6 @@
 """The websocket itself: the handshake, frames that only prove life, and how its end is spelt. Knows no exchange."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -32,28 +32,31 @@ class TurnedAway(ExchangeError):
 
 
 class Socket(ClientConnection):
-    """A connection that gives each message away as soon as it is parsed, and tells of the other side's pings and pongs,
-    which the library answers by itself."""
+    """A connection that gives away what a read brought as soon as it is parsed, and tells of the other side's pings and
+    pongs, which the library answers by itself."""
 
     heard: Callable[[bool], None] | None = None
     """Called with each ping and pong; True for a pong."""
-    _take: Callable[[BytesLike], None] | None = None
+    _take: Callable[[Sequence[BytesLike]], None] | None = None
     crowded: Callable[[], bool] | None = None
     """Whether who takes the messages has more than enough: the other side waits then, its network holds the rest."""
+    _arrived: list[BytesLike]
+    """Messages that the read at hand brought."""
     _queued = 0
     """Messages that are on their way through the library's queue."""
 
-    async def listen(self, take: Callable[[BytesLike], None]) -> ConnectionClosed:
-        """Gives every message to `take`, in order, until the connection ends; the answer tells how.
+    async def listen(self, take: Callable[[Sequence[BytesLike]], None]) -> ConnectionClosed:
+        """Gives every message to `take`, in order, those of one read together, until the connection ends; the answer
+        tells how.
 
         To wait for each of them would cost a turn of the loop for every packet. Only what comes in fragments, and what
         came before we listened, takes the way through the queue."""
-        self._take = take
+        self._take, self._arrived = take, []
         try:
             while True:
                 message = await self.recv(decode=False)
                 self._queued -= 1
-                take(message)
+                take((message,))
         except ConnectionClosed as closed:
             return closed
         finally:
@@ -62,6 +65,9 @@ class Socket(ClientConnection):
     def data_received(self, data: bytes) -> None:
         """See websockets: what one read brought."""
         super().data_received(data)
+        if self._take is not None and self._arrived:
+            arrived, self._arrived = self._arrived, []
+            self._take(arrived)
         if self.crowded is not None and self.crowded():
             self.transport.pause_reading()
             self.loop.call_later(BREATH, self._go_on)
@@ -80,7 +86,7 @@ class Socket(ClientConnection):
             opcode = event.opcode
             if opcode is TEXT or opcode is BINARY:
                 if event.fin and not self._queued and self._take is not None:
-                    self._take(event.data)
+                    self._arrived.append(event.data)
                     return
                 self._queued += 1
             elif self.heard is not None and (opcode is PING or opcode is PONG):

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ingest.buffer import BURST_BYTES, Buffer
 from ingest.clock import monotonic_ns
@@ -101,7 +101,13 @@ class Writer:
 
     def append(self, frame: Frame) -> None:
         """Takes a frame. When the buffer is full the oldest entries go, are counted and told."""
-        lost = self._buffer.append(frame)
+        self._took(self._buffer.append(frame))
+
+    def extend(self, frames: Sequence[Frame]) -> None:
+        """Takes frames in a row, as `append` one after another."""
+        self._took(self._buffer.extend(frames))
+
+    def _took(self, lost: int) -> None:
         self._filled.set()
         if lost:
             self._heartbeat.counters["dropped"] += lost

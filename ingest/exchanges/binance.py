@@ -3,6 +3,7 @@
 https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from urllib.parse import quote
@@ -57,6 +58,7 @@ _CHANNELS = {
 }
 _INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
 _PREFIX = '{"stream":"'
+_DATA_FOLLOWS = '","data":'
 _TRADING = EXCHANGES["binance"].traded
 _SHUTDOWN = "serverShutdown"
 _USED = "x-mbx-used-weight-1m"
@@ -169,16 +171,26 @@ class Feed:
         return self._request("UNSUBSCRIBE", request, batch)
 
     def classify(self, text: str) -> Event:
-        if text.startswith(_PREFIX):
-            end = text.find('"', len(_PREFIX))
-            topic = text[len(_PREFIX) : end]
-            if text.startswith('","data":', end) and (data := self._topics.get(topic) or self._learn(topic)):
+        prefix = text[: text.find('"', len(_PREFIX)) + len(_DATA_FOLLOWS)]
+        if (data := self._topics.get(prefix)) is not None:
+            return data
+        if prefix.startswith(_PREFIX) and prefix.endswith(_DATA_FOLLOWS):
+            data = self._learn(prefix.removeprefix(_PREFIX).removesuffix(_DATA_FOLLOWS))
+            if data is not None:
                 return data
         try:
             message = _MESSAGE.decode(text)
         except JSON_FAULTS:
             return _OTHER
         return self._event(message)
+
+    def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
+        prefixes = Counter([text[: text.find('"', len(_PREFIX)) + len(_DATA_FOLLOWS)] for text in texts])
+        topics = self._topics
+        try:
+            return [(topics[prefix].subscription, count) for prefix, count in prefixes.items()]
+        except KeyError:
+            return None
 
     def listings(self, symbols: Iterable[str]) -> list[Request]:
         """One list has all."""
@@ -248,7 +260,7 @@ class Feed:
     def _note(self, topic: str, subscription: Subscription) -> Data:
         if len(self._topics) >= MOST_TOPICS:
             self._topics.clear()
-        return self._topics.setdefault(topic, Data(subscription))
+        return self._topics.setdefault(f"{_PREFIX}{topic}{_DATA_FOLLOWS}", Data(subscription))
 
     def _learn(self, topic: str) -> Data | None:
         """None for what is no stream of an instrument: `!serverShutdown`."""

@@ -4,6 +4,7 @@ https://www.okx.com/docs-v5/en/#overview-websocket
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -220,6 +221,14 @@ class Feed:
         except JSON_FAULTS:
             return _OTHER
         return _event(message)
+
+    def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
+        prefixes = Counter([text[: text.find("}", 8) + 1 + _FOLLOWING] for text in texts])
+        topics = self._topics
+        try:
+            return [(topics[prefix].subscription, count) for prefix, count in prefixes.items()]
+        except KeyError:
+            return None
 
     def listings(self, symbols: Iterable[str]) -> list[Request]:
         """Options are listed by family only (`instFamily` is mandatory there), so a pattern of options has to name

@@ -57,6 +57,28 @@ def test_a_burst_is_bounded_by_bytes_but_takes_one_large_entry() -> None:
 
 @settings(max_examples=200)
 @given(
+    st.lists(st.lists(st.sampled_from([0, 100, 90_000, 300_000]), max_size=150), max_size=6),
+    st.sampled_from([BIG, 700_000, 200]),
+)
+def test_frames_in_a_row_make_the_same_entries_as_one_by_one(runs: list[list[int]], capacity: int) -> None:
+    one, many = Buffer(capacity, 10), Buffer(capacity, 10)
+    streams: tuple[list[RawEntry], list[RawEntry]] = ([], [])
+    for buffer in (one, many):
+        buffer.resume(W, None, 0)
+    for run in runs:
+        frames = [frame(number, kind="ws" if number % 7 else "open", size=size) for number, size in enumerate(run)]
+        assert many.extend(frames) == sum(map(one.append, frames))
+        assert many.waiting_bytes == one.waiting_bytes
+        if len(run) % 2:
+            drain(one, streams[0])
+            drain(many, streams[1])
+    drain(one, streams[0])
+    drain(many, streams[1])
+    assert streams[0] == streams[1]
+
+
+@settings(max_examples=200)
+@given(
     st.lists(st.sampled_from(["frames", "commit", "applied, reply lost", "lost", "tail lost", "restart"]), max_size=60)
 )
 def test_every_frame_once_and_in_order_whatever_happens_to_transactions(events: list[str]) -> None:

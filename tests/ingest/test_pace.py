@@ -69,3 +69,14 @@ def test_a_clock_that_stands_still_or_goes_back_changes_nothing() -> None:
     before = limit(pace)
     pace.data(MINUTE)
     assert limit(pace) == before
+
+
+@given(st.lists(st.tuples(st.integers(0, 2 * SECOND), st.integers(1, 9)), max_size=30))
+def test_much_at_once_is_the_same_as_one_after_another(reads: list[tuple[int, int]]) -> None:
+    together, each, now = Pace(), Pace(), 0
+    for pause, count in reads:
+        now += pause
+        together.data(now, count)
+        for _ in range(count):
+            each.data(now)
+    assert [getattr(together, name) for name in Pace.__slots__] == [getattr(each, name) for name in Pace.__slots__]
