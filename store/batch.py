@@ -4,9 +4,7 @@ What cannot be stored for a reason in the entry itself becomes a dead letter, ne
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
-
-import msgspec
+from typing import NamedTuple, TypeVar
 
 from pipeline.errors import DecodeError
 from pipeline.records import (
@@ -22,33 +20,20 @@ from pipeline.records import (
     Rebuild,
     Record,
     Ticker,
-    Trade,
 )
 from pipeline.steps import Entry, dead_letter
 from pipeline.timeframes import DAY, MINUTE, WIDTHS
 from store import entries as decode
+from store.arrived import Arrived
+from store.found import Found, InstrumentKey
+from store.trades import Trades
 
 STAGE = "store"
 
-R_co = TypeVar("R_co", bound=Record, covariant=True)
 R = TypeVar("R", bound=Record)
-
-InstrumentKey = tuple[str, str]
-"""(exchange, the exchange's own id)."""
 
 Validity = tuple[bool, str | None]
 """Whether a book is to be relied on, and why not."""
-
-
-class Found(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
-    """A record and the stream entry it came in."""
-
-    record: R_co
-    entry: Entry
-
-    @property
-    def key(self) -> InstrumentKey:
-        return self.record.exchange, self.record.instrument
 
 
 class Cursor(NamedTuple):
@@ -83,7 +68,7 @@ class Batch:
 
     def __init__(self, partition: str) -> None:
         self.partition = partition
-        self.trades: list[Found[Trade]] = []
+        self.trades = Trades()
         self.candles: list[Found[Candle]] = []
         self.klines: list[Found[Kline]] = []
         self.quotes: list[Found[Quote]] = []
@@ -107,12 +92,17 @@ class Batch:
     @property
     def holds_rows(self) -> bool:
         """Whether there is more in it than clocks and books that may not be stored."""
-        return bool(self.letters) or any(self._rows()) or any(found.record.snapshot_time for found in self.books)
+        return (
+            bool(self.letters or self.trades)
+            or any(self._rows())
+            or any(found.record.snapshot_time for found in self.books)
+        )
 
     def take(self, kind: str, stream: str, old: str, entries: Sequence[Entry]) -> None:
         """Adds entries of one stream, in order, read after `old`. `kind` as in streams.READERS."""
         take = self._taking(kind)
-        for entry in entries:
+        controls = self.trades.take(entries) if kind == "trade" and isinstance(entries, Arrived) else None
+        for entry in entries if controls is None else controls:
             try:
                 if control := entry.fields.get(b"control"):
                     self._take_control(control.decode(errors="replace"), entry)
@@ -127,13 +117,13 @@ class Batch:
 
     def headers(self) -> dict[InstrumentKey, Record]:
         """Every instrument the rows name, with a record that carries its symbol and market."""
-        records = (item.record for found in (*self._rows(), self.books) for item in found)
-        return {(record.exchange, record.instrument): record for record in records}
+        books = {item.key: item.record for item in self.books}
+        return {item.key: item.record for found in self._rows() for item in found} | self.trades.headers() | books
 
     def partitions(self) -> set[Partition]:
         """The partitions the rows need, each by the start of its day (months are cut by the server)."""
         days = {
-            "trades": {(item.record.time or 0) // DAY for item in self.trades},
+            "trades": self.trades.days(),
             "orderbooks": {decode.at(item.record) // DAY for item in self.books},
             "quotes": {item.record.received // DAY for item in self.quotes},
             "tickers": {item.record.received // DAY for item in self.tickers},
@@ -145,16 +135,16 @@ class Batch:
         }
 
     def _rows(self) -> tuple[Sequence[Found[Record]], ...]:
-        """All but the books. A header of the instrument's list is as good as any other."""
+        """All but the trades and the books. A header of the instrument's list is as good as any other."""
         return (
             self.instruments, self.coverage, self.gaps, self.rebuilds, self.klines, self.candles, self.tickers,
-            self.quotes, self.trades,
+            self.quotes,
         )  # fmt: skip
 
     def _taking(self, kind: str) -> Callable[[Entry], None]:
         """What to do with an entry of this kind."""
         taking: dict[str, Callable[[Entry], None]] = {
-            "trade": _into(self.trades, decode.trade),
+            "trade": self._take_trade,
             "orderbook": self._take_book,
             "quote": _into(self.quotes, decode.quote),
             "ticker": _into(self.tickers, decode.ticker),
@@ -165,6 +155,9 @@ class Batch:
             "rebuild": _into(self.rebuilds, decode.rebuild),
         }
         return taking[kind.partition(":")[0]]
+
+    def _take_trade(self, entry: Entry) -> None:
+        self.trades.append(Found(decode.trade(entry), entry))
 
     def _take_control(self, control: str, entry: Entry) -> None:
         if control == "clock":

@@ -4,12 +4,16 @@ https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+
+import msgspec
 
 NULL = "\\N"
 LAST_SECOND = 253_402_300_799
 """9999-12-31 23:59:59: what a datetime can say."""
 
+_FIRST_OF_19_DIGITS, _LAST_OF_19_DIGITS = 10**18, 10**19 - 1
 _SECONDS_KEPT = 4096
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _SPECIAL = re.compile(r"[\\\t\n\r]")
@@ -44,6 +48,14 @@ def timestamp(nanoseconds: int) -> str:
     # Cut out of the digits: to divide and to format takes half as long again.
     digits = str(nanoseconds).zfill(10)
     return f"{SECONDS[digits[:-9]]}.{digits[-9:-3]}+00"
+
+
+def timestamps(column: Sequence[int]) -> list[str]:
+    """`timestamp` of each; a third of the time it takes one by one."""
+    if not column or min(column) < _FIRST_OF_19_DIGITS or max(column) > _LAST_OF_19_DIGITS:
+        return [timestamp(nanoseconds) for nanoseconds in column]
+    digits = msgspec.json.encode(column)[1:-1].decode().split(",")
+    return [f"{SECONDS[each[:10]]}.{each[10:16]}+00" for each in digits]
 
 
 def maybe_timestamp(nanoseconds: int | None) -> str:

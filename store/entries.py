@@ -1,6 +1,6 @@
 """One stream entry to a record that can be stored, or a DecodeError that says why not. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -102,6 +102,13 @@ def _sound_rebuild(rebuild: Rebuild) -> None:
 def _check(time: int, received: int) -> None:
     if not (0 <= time <= _END and received - OLDEST <= time <= received + NEWEST):
         raise DecodeError("time out of range", f"time {time}, received {received}")
+
+
+def are_near(times: Sequence[int], arrivals: Sequence[int]) -> bool:
+    """Whether all of these times, and those of their arrivals, are in range. By the outermost alone: where it is False
+    each may be in range all the same."""
+    low, high, first, last = min(times), max(times), min(arrivals), max(arrivals)
+    return min(low, first) >= 0 and max(high, last) <= _END and last - OLDEST <= low and high <= first + NEWEST
 
 
 trade = _decoded(Trade, _sound_trade)

@@ -17,12 +17,16 @@ class Latency:
     def add(self, received: Iterable[int], committed: int) -> None:
         """Counts rows by their times of arrival and the time of their commit (ns UTC of this host)."""
         last = len(UPPER_MS) - 1
-        waits = sorted([(committed - arrival) / 1e6 for arrival in received])
+        arrivals = sorted(received, reverse=True)
+
+        def wait(arrival: int) -> float:
+            return (committed - arrival) / 1e6
+
         start = 0
-        while start < len(waits):
+        while start < len(arrivals):
             # A batch falls into few buckets: their borders are looked up, not each row's bucket.
-            bucket = min(last, bisect_left(UPPER_MS, waits[start]))
-            end = len(waits) if bucket == last else bisect_right(waits, UPPER_MS[bucket], lo=start)
+            bucket = min(last, bisect_left(UPPER_MS, wait(arrivals[start])))
+            end = len(arrivals) if bucket == last else bisect_right(arrivals, UPPER_MS[bucket], lo=start, key=wait)
             self._counts[bucket] += end - start
             start = end
 

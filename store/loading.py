@@ -10,10 +10,11 @@ import psycopg
 from pipeline.records import Record
 from store import rows as lines
 from store import statements as sql
-from store.batch import Batch, Found, InstrumentKey, Validity, changed_books, latest, letter, rounds
+from store.batch import Batch, Validity, changed_books, latest, letter, rounds
 from store.copytext import timestamp
 from store.faults import Fault, TooManyFaults, fault_of_row, load_sound, most_faults
-from store.rows import Row, render
+from store.found import Found, InstrumentKey
+from store.rows import Row, joined, render
 from store.tables import (
     CANDLES,
     COVERAGE,
@@ -66,7 +67,7 @@ class Loading:
         batch = self._batch
         for turn in rounds(batch.instruments):
             await self._load(INSTRUMENTS, turn, lines.instrument_line, self._instruments)
-        await self._load(TRADES, batch.trades, lines.trade_line, self._append(TRADES, sql.merge_new(TRADES)))
+        await self._trades()
         await self._load(QUOTES, batch.quotes, lines.quote_line, self._append(QUOTES, sql.merge_new(QUOTES)))
         await self._load(TICKERS, batch.tickers, lines.ticker_line, self._append(TICKERS, sql.merge_new(TICKERS)))
         await self._books()
@@ -81,6 +82,16 @@ class Loading:
         if len(self.letters) > self._most:
             first = self.letters[0].reason
             raise TooManyFaults(f"{len(self.letters)} of {batch.entries} entries are unusable, the first: {first}")
+
+    async def _trades(self) -> None:
+        trades = self._batch.trades
+        text = None if self._careful else trades.text(self._ids)
+        if text is None:
+            await self._load(TRADES, trades, lines.trade_line, self._append(TRADES, sql.merge_new(TRADES)))
+            return
+        written = await self._copy(sql.copy(TRADES), text) if text else 0
+        self.written[TRADES.name] = written
+        self.known += len(trades) - written
 
     async def _bars(self) -> None:
         candles = latest(self._batch.candles, lambda candle: (candle.timeframe, candle.open_time))
@@ -163,7 +174,7 @@ class Loading:
         async def load(rows: Sequence[Row]) -> int:
             try:
                 async with self._savepoint():
-                    return await self._copy(sql.copy(table), rows)
+                    return await self._copy(sql.copy(table), joined(rows))
             except psycopg.errors.UniqueViolation:
                 if not self._careful:
                     raise
@@ -190,10 +201,10 @@ class Loading:
 
     async def _fill(self, table: Table, rows: Sequence[Row]) -> None:
         await self._connection.execute(f"TRUNCATE {sql.incoming(table)}".encode())
-        await self._copy(sql.copy(table, sql.incoming(table)), rows)
+        await self._copy(sql.copy(table, sql.incoming(table)), joined(rows))
 
-    async def _copy(self, statement: str, rows: Sequence[Row]) -> int:
+    async def _copy(self, statement: str, text: str) -> int:
         async with self._connection.cursor() as cursor:
             async with cursor.copy(statement.encode()) as copy:
-                await copy.write("\n".join([row.line for row in rows]) + "\n")
+                await copy.write(text)
             return cursor.rowcount

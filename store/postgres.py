@@ -14,9 +14,10 @@ import psycopg
 from pipeline.errors import ServerAway, StepRefused
 from pipeline.records import DeadLetter, Rebuild, Record
 from store import statements as sql
-from store.batch import Batch, Cursor, InstrumentKey, Moved, Partition, Validity
+from store.batch import Batch, Cursor, Moved, Partition, Validity
 from store.copytext import timestamp
 from store.faults import fault_of_row
+from store.found import InstrumentKey
 from store.loading import Loading
 from store.migrate import check_server, migrations, pending
 from store.recomputed import Bar, Key, Wanted, Window
@@ -123,6 +124,11 @@ class Database:
             made = await (await self._connection.execute(sql.MAKE_PARTITIONS, columns)).fetchall()
         self._partitions.update(missing)
         return sum(new for (new,) in made)
+
+    def render(self, batch: Batch) -> None:
+        """Makes the lines of the trades, while the batch before is written, if all their instruments are known."""
+        if batch.trades.headers().keys() <= self._instruments.keys():
+            batch.trades.text(self._instruments)
 
     async def write(self, namespace: str, batch: Batch, bury: Bury) -> Written:
         """Writes the batch and moves its cursors, or does neither.

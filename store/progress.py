@@ -67,9 +67,8 @@ class Progress:
         for table, times in _times(batch).items():
             if times:
                 self._newest[table] = max(self._newest.get(table, 0), *times)
-        last = [
-            found[-1].record.received for found in (batch.trades, batch.quotes, batch.tickers, batch.books) if found
-        ]
+        last = [found[-1].record.received for found in (batch.quotes, batch.tickers, batch.books) if found]
+        last += [trade.received for trade in batch.trades.records[-1:]]
         if last:
             self._heartbeat.last_data = max(last)
 
@@ -119,7 +118,7 @@ def _percentiles(latency: Latency) -> dict[str, float | None]:
 def _arrivals(batch: Batch) -> dict[str, list[int]]:
     """When the frames of the batch's rows came in (ns), by table; of those kinds that a frame makes at once."""
     return {
-        "trades": [item.record.received for item in batch.trades if not item.record.repaired],
+        "trades": [trade.received for trade in batch.trades.records if not trade.repaired],
         "quotes": [item.record.received for item in batch.quotes],
         "tickers": [item.record.received for item in batch.tickers],
         "orderbooks": [item.record.received for item in batch.books if item.record.snapshot_time is not None],
@@ -130,7 +129,7 @@ def _arrivals(batch: Batch) -> dict[str, list[int]]:
 def _times(batch: Batch) -> dict[str, list[int]]:
     """The times (ns) of the batch's rows by table; that of a bar is its window's end."""
     return {
-        "trades": [item.record.time for item in batch.trades if item.record.time is not None],
+        "trades": batch.trades.times,
         "candles": [item.record.close_time for item in batch.candles],
         "klines": [item.record.close_time for item in batch.klines],
         "quotes": [item.record.received for item in batch.quotes],

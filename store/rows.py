@@ -8,9 +8,9 @@ import msgspec
 from pipeline.errors import DecodeError
 from pipeline.records import Candle, Coverage, Gap, Instrument, Kline, OrderBook, Quote, Rebuild, Record, Ticker, Trade
 from pipeline.steps import Entry
-from store.batch import Found, InstrumentKey
 from store.copytext import NULL, SECONDS, array, maybe_timestamp, plain_array, ranges, text, timestamp
 from store.entries import at
+from store.found import Found, InstrumentKey
 from store.tables import METADATA
 
 T = TypeVar("T", bound=Record)
@@ -38,6 +38,11 @@ def render(
         except ValueError as error:
             bad.append((item, DecodeError("time out of range", str(error))))
     return rows, bad
+
+
+def joined(rows: Sequence[Row]) -> str:
+    """What COPY is given."""
+    return "\n".join([row.line for row in rows]) + "\n"
 
 
 def trade_line(found: Found[Trade], number: int) -> str:

@@ -11,9 +11,10 @@ import redis.exceptions
 
 from pipeline.errors import StepRefused
 from pipeline.redis_ready import wait_ready
-from pipeline.steps import Command, Entry, entries_of, stream_id
+from pipeline.steps import Command, Entry, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
+from store.arrived import Arrived
 from store.batch import STAGE, Batch, Cursor
 
 CLAIM = "spill"
@@ -37,7 +38,7 @@ class Fetched(NamedTuple):
     kind: str
     stream: str
     old: str
-    entries: list[Entry]
+    entries: Sequence[Entry]
 
 
 class Source:
@@ -115,10 +116,10 @@ class Source:
         self._full_streams = sum(len(each.entries) == count for each in fetched)
         return fetched
 
-    async def between(self, stream: str, after: str, to: str, most: int) -> list[Entry]:
+    async def between(self, stream: str, after: str, to: str, most: int) -> Sequence[Entry]:
         """What the stream still has after one id and up to another, the first `most` entries."""
         (found,) = await self._wire.call(("XRANGE", stream, f"({after}", to, "COUNT", most))
-        return entries_of(check(found))
+        return Arrived(check(found))
 
     async def shown(self) -> dict[str, Cursor]:
         """Where the groups stand: what was safe when Redis was last told."""
@@ -180,6 +181,6 @@ class Source:
                 log.warning("%s: cannot show the cursor: %s", self._keys.partition, reply)
 
 
-def _found(reply: Reply) -> list[tuple[str, list[Entry]]]:
+def _found(reply: Reply) -> list[tuple[str, Arrived]]:
     """XREAD's reply: the entries of each stream that had any."""
-    return [(stream.decode(), entries_of(entries)) for stream, entries in reply or ()]
+    return [(stream.decode(), Arrived(entries)) for stream, entries in reply or ()]

@@ -208,6 +208,8 @@ class Loop:
         try:
             while not stop.is_set():
                 batch = await self._collect(stop)
+                if batch is not None:
+                    self._database.render(batch)
                 await self._settle()
                 if batch is not None:
                     self._writing = asyncio.create_task(self._write(batch))

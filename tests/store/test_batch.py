@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pipeline.records import Candle, Kline, Trade, encode
 from pipeline.steps import Entry
 from pipeline.timeframes import DAY
-from store.batch import Batch, Found, Moved, Partition, latest, rounds
+from store.batch import Batch, Moved, Partition, latest, rounds
 from store.copytext import array, plain_array, ranges, text, timestamp
+from store.found import Found
 from store.rows import candle_line, gap_line, orderbook_line, render, trade_line
 from tests.store.made import (
     KEYS,

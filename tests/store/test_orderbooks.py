@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.records import OrderBook, encode
 from pipeline.steps import Entry
-from store.batch import Batch, Found, InstrumentKey, Validity, changed_books
+from store.batch import Batch, Validity, changed_books
+from store.found import Found, InstrumentKey
 from store.orderbooks import OrderBookRepository
 from store.postgres import Database
 from tests.store.made import KEYS, NOON, SECOND, book, entry, query, ready, write
