@@ -6,7 +6,6 @@ what is sent and parses what comes, and a connection of which anything is in dou
 """
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self
 
@@ -27,6 +26,11 @@ _FOR_NOW = ("OOM", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "
 
 OF_A_RECORD = 7
 """Parts of the command that appends a record: XADD stream * symbol … data …"""
+
+_MOST_BEGINNINGS = 10_000
+_beginnings: dict[Command, bytes] = {}
+_MOST_SIZES = 1_024
+_SIZES = tuple(b"%d\r\n" % size for size in range(_MOST_SIZES))
 
 _NOTHING = object()
 
@@ -177,20 +181,25 @@ def packed(commands: Iterable[Command]) -> bytes:
     """What goes over the wire. A hot loop: of records all but the text is packed once, as their beginning comes again
     and again."""
     parts: list[bytes] = []
+    known = _beginnings
     for command in commands:
-        last = command[-1]
-        if len(command) == OF_A_RECORD and command[0] == "XADD" and isinstance(last, bytes):
-            parts.append(b"%b%d\r\n%b\r\n" % (_beginning(command[:-1]), len(last), last))
+        if len(command) == OF_A_RECORD and command[0] == "XADD" and isinstance(last := command[-1], bytes):
+            beginning = known.get(command[:-1]) or _beginning(command[:-1])
+            length = len(last)
+            size = _SIZES[length] if length < _MOST_SIZES else b"%d\r\n" % length
+            parts += (beginning, size, last, b"\r\n")
         else:
             parts.append(hiredis.pack_command(command))  # type: ignore[arg-type]
     return b"".join(parts)
 
 
-@functools.lru_cache(maxsize=10_000)
 def _beginning(parts: Command) -> bytes:
-    """A command up to the length of its last part."""
+    """A command up to the length of its last part. It is kept."""
     _, _, rest = hiredis.pack_command(parts).partition(b"\r\n")  # type: ignore[arg-type]
-    return b"*%d\r\n%b$" % (len(parts) + 1, rest)
+    if len(_beginnings) >= _MOST_BEGINNINGS:
+        _beginnings.clear()
+    beginning = _beginnings[parts] = b"*%d\r\n%b$" % (len(parts) + 1, rest)
+    return beginning
 
 
 def check(reply: Reply) -> Reply:
