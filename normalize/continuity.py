@@ -91,18 +91,24 @@ class Continuity(Missing):
     def follow(self, trade: Trade, listed: int | None) -> Trade | None:
         """As `take`, of a trade that has the very number expected while nothing waits for proof: what most trades are.
         None where `take` has to decide; nothing is changed then."""
-        if trade.sequence != self.next or trade.first_sequence is not None or self.newest is None or self.held:
-            return None
         time = trade.received if trade.time is None else trade.time
-        if self.previous_newest is not None and self._of_previous_epoch(trade.sequence, time):
+        if trade.first_sequence is not None or not self.follows(trade.sequence, time, listed):
             return None
+        return trade if trade.epoch == self.epoch else msgspec.structs.replace(trade, epoch=self.epoch)
+
+    def follows(self, number: int, time: int, listed: int | None) -> bool:
+        """As `follow`, of a trade that covers one number. It is of the present epoch."""
+        if number != self.next or self.newest is None or self.held:
+            return False
+        if self.previous_newest is not None and self._of_previous_epoch(number, time):
+            return False
         if self.listed is None:
             self.listed = listed
-        self.next = trade.sequence + 1
+        self.next = number + 1
         if time > self.newest:  # noqa: PLR1730 (each trade: max() is slow)
             self.newest = time
         self.trades += 1
-        return trade if trade.epoch == self.epoch else msgspec.structs.replace(trade, epoch=self.epoch)
+        return True
 
     def repair(self, trade: Trade, epoch: int) -> Outcome:
         """A trade that was fetched to fill holes of the epoch: it fills one, or it counts for nothing. It never opens

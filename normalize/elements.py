@@ -1,6 +1,6 @@
 """The elements of one message, each judged alone, so that a bad one does not cost the others. No venue's words."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +25,20 @@ def message(text: str | bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Elem
         raise DecodeError(f"not {what}", str(error)) from error
     except JSON_FAULTS as error:
         raise DecodeError("not JSON", str(error)) from error
+
+
+def together(texts: Sequence[str], decoder: "msgspec.json.Decoder[Element]") -> list[Element]:
+    """The objects that the texts are, one each, decoded at once. Raises DecodeError where they have to be looked at one
+    by one."""
+    # A line break is no part of a string, and nothing goes on with `{` behind `}`: so each text is one object or more.
+    apart = {text[:1] for text in texts} == {"{"} and {text[-1:] for text in texts} == {"}"}
+    try:
+        found = decoder.decode_lines("\n".join(texts)) if apart else []
+    except JSON_FAULTS as error:
+        raise DecodeError("not all alike", str(error)) from error
+    if len(found) != len(texts):
+        raise DecodeError("not one object each")
+    return found
 
 
 def raws(data: str | bytes | msgspec.Raw) -> list[msgspec.Raw]:

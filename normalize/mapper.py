@@ -12,7 +12,7 @@ import msgspec
 from pipeline.errors import DecodeError
 from pipeline.exchanges import Exchange
 from pipeline.frames import Frame
-from pipeline.records import Instrument, Kline, Quote, Ticker, Trade
+from pipeline.records import Instrument, Kline, Quote, Side, Ticker, Trade
 
 Level = tuple[str, str]
 """(price, native quantity) as the venue spelt them, both checked to be plain decimals."""
@@ -77,6 +77,20 @@ class Reading(NamedTuple):
     control: str | None = None
 
 
+class Prints(NamedTuple):
+    """Trades as they were printed, in columns. Each says what a record of it would, whose `sequence` is in `numbers`;
+    none covers several numbers or has a condition. `contracts` are null for spot. The texts need no escapes in JSON."""
+
+    instruments: Sequence[Instrument]
+    ids: Sequence[str]
+    numbers: Sequence[int]
+    times: Sequence[int]
+    prices: Sequence[str]
+    sizes: Sequence[str]
+    sides: Sequence[Side]
+    contracts: Sequence[str | None]
+
+
 class Mapper(Protocol):
     """One venue's frames."""
 
@@ -96,6 +110,13 @@ class Mapper(Protocol):
     def trade(self, frame: Frame, instruments: Mapping[str, Instrument]) -> Trade | None:
         """As `read`, of a `ws` frame that came in: the trade, where the frame is the commonest there is and says one
         trade and nothing else. None for any other, which `read` has to judge. Cheaper, never different."""
+
+    def short(self, frames: Sequence[Frame]) -> list[bool]:
+        """Of each frame, whether `trade` or `prints` may know what it says."""
+
+    def prints(self, frames: Sequence[Frame], instruments: Mapping[str, Instrument]) -> Prints | None:
+        """As `trade`, of several `short` frames at once whose `ts` is known: a row for each. None where one of them has
+        to be looked at alone. Cheaper, never different."""
 
     def numbers(self, frame: Frame) -> list[int]:
         """The numbers of the trades in a page by REST, of those too of which nothing else can be read. Raises

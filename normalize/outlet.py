@@ -1,6 +1,6 @@
 """Where the records of one entry go: into the step under way, with what dead letters have to say of their origin."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from normalize.state import State
 from normalize.stream import count
@@ -30,6 +30,10 @@ class Outlet:
     def emit(self, kind: str, record: Record, *, newest: bool = True) -> None:
         """See Step."""
         self._step.emit(kind, record, newest=newest)
+
+    def emit_encoded(self, kind: str, rows: Sequence[tuple[bytes, bytes]], newest: Mapping[str, bytes]) -> None:
+        """See Step."""
+        self._step.emit_encoded(kind, rows, newest)
 
     def control(self, name: str, data: bytes) -> None:
         """See Step."""

@@ -7,6 +7,7 @@ import msgspec
 from normalize.catalogue import ended
 from normalize.coverage import Change, Connection
 from normalize.latest import Told, kind_of
+from normalize.live import Live
 from normalize.mapper import Reading, load
 from normalize.outlet import Outlet
 from normalize.repairs import Repairs
@@ -62,6 +63,7 @@ class Normalize:
         self._repairs = Repairs(self._state, self._outlet)
         self._tails = Tails(self._state, self._outlet)
         self._shelf = Shelf(saved, self._mapper.book_rule, self._state.instruments, self._outlet, self._state.stream)
+        self._live = Live(self._mapper, self._state, self._outlet, self._shelf)
         self._rereader: Rereader | None = None
 
     @property
@@ -153,8 +155,7 @@ class Normalize:
         elif arrival == "lost":
             self._covered(evidence.lose("lost"), stream.received or 0)
             self._repairs.lost(stream.received or 0)
-        for frame in raw.frames:
-            self._frame(frame)
+        self._live.take(raw.frames, self._frame)
         if arrival == "lost":
             # How long the frames lost took, these ones tell.
             self._tails.lost()

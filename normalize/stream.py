@@ -79,14 +79,18 @@ class Stream(msgspec.Struct):
 
     def advance(self, frame: Frame) -> int:
         """Moves stream time to the frame; the host's time at which it came in."""
+        received = self.received or 0 if frame.ts is None else frame.ts
+        self.reach(received)
+        return received
+
+    def reach(self, received: int) -> None:
+        """Moves stream time to this time of the host."""
         last = self.received
-        received = last or 0 if frame.ts is None else frame.ts
         if last is None:
             self.received = max(received, 0)
         elif received > last:
             self.now += received - last
             self.received = received
-        return received
 
 
 _CLOCK = msgspec.json.Decoder(ClockData)

@@ -1,6 +1,10 @@
 """Checks of the texts venues send as numbers and times. A value that fails is refused, never replaced."""
 
 import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
 
 from pipeline.errors import DecodeError
 
@@ -14,7 +18,12 @@ POSITIVE = r"(?=[0.]*[1-9])[0-9]{1,40}(?:\.[0-9]{1,40})?"
 """What `positive` lets pass, for those who match several texts at once."""
 _PLAIN = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?")
 _MICROSECONDS_FROM = 10**14
-_WHOLE = re.compile(r"[0-9]{1,18}")
+_MOST_DIGITS = 18
+_WHOLE = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
+_NUMBERS = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(lt=10**_MOST_DIGITS)]])
+_POSITIVES = re.compile(rf"(?:{POSITIVE} )*")
+_LATEST = 1 << 62
+"""A time (in 2116) that is 64 bits of nanoseconds however it is read."""
 
 
 def positive(text: str, what: str) -> str:
@@ -53,6 +62,29 @@ def whole(text: str, what: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise DecodeError(f"{what} is not a whole number", repr(text[:80]))
     return int(text)
+
+
+def wholes(texts: Sequence[str], what: str) -> list[int]:
+    """All texts as `whole`, looked at together. Raises DecodeError, also for zeros in front."""
+    digits = "".join(texts)
+    try:
+        if digits.isascii() and digits.isdigit():
+            return _NUMBERS.decode(f"[{','.join(texts)}]")
+    except msgspec.DecodeError:
+        pass
+    raise DecodeError(f"a {what} is not a whole number")
+
+
+def all_positive(texts: Sequence[str]) -> bool:
+    """Whether each of them is `positive`."""
+    joined = " ".join(texts) + " "
+    return _POSITIVES.fullmatch(joined) is not None and joined.count(" ") == len(texts)
+
+
+def all_near(times: Sequence[int], received: Sequence[int]) -> bool:
+    """Whether each event time is `near` its arrival, and a millisecond more of it would be."""
+    first, last = min(received) - OLDEST, min(min(received) + NEWEST, _LATEST)
+    return max(received) - OLDEST <= min(times) and first >= 0 and max(times) + MILLISECOND <= last
 
 
 def milliseconds(text: str, what: str) -> int:

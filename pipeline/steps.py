@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -56,13 +56,19 @@ class Step:
 
     def emit(self, kind: str, record: Record, *, newest: bool = True) -> None:
         """Appends the record to `md:<kind>:{p}` and, with `newest`, to the hash of newest records."""
-        output = self._outputs.get(kind)
-        if output is None:
-            output = self._outputs[kind] = (self._keys.stream(kind), {})
+        output = self._outputs.get(kind) or self._output(kind)
         data = encode(record)
         self._append(output[0], b"symbol", record.symbol.encode(), data)
         if newest:
             output[1][record.instrument] = data
+
+    def emit_encoded(self, kind: str, rows: Sequence[tuple[bytes, bytes]], newest: Mapping[str, bytes]) -> None:
+        """As `emit`, of some records: each one's symbol and JSON, and of each instrument the newest's JSON."""
+        stream, kept = self._outputs.get(kind) or self._output(kind)
+        self._appends += [("XADD", stream, "*", b"symbol", symbol, "data", data) for symbol, data in rows]
+        self.records += len(rows)
+        self.bytes += sum([len(data) for _, data in rows])
+        kept.update(newest)
 
     def forget(self, instrument: str) -> None:
         """Takes the instrument out of all hashes of newest records: it is no more."""
@@ -118,6 +124,10 @@ class Step:
                 if key in self._wakes:
                     commands.append(("XADD", self._keys.request, "MAXLEN", "~", REQUESTS_KEPT, "*", "key", key))
         return commands
+
+    def _output(self, kind: str) -> tuple[str, dict[str, bytes]]:
+        output = self._outputs[kind] = (self._keys.stream(kind), {})
+        return output
 
     def _append(self, stream: str, field: bytes, label: bytes, data: bytes) -> None:
         self._appends.append(("XADD", stream, "*", field, label, "data", data))

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from normalize.elements import JSON_FAULTS, asked, each, elements, message
+from normalize.elements import JSON_FAULTS, asked, each, elements, message, together
 from normalize.levels import levels, offer
-from normalize.mapper import BookUpdate, Level, Reading
-from normalize.values import MILLISECOND, POSITIVE, decimal, named, near, positive, price, unix, whole
+from normalize.mapper import BookUpdate, Level, Prints, Reading
+from normalize.values import MILLISECOND, POSITIVE, all_positive, decimal, named, near, positive, price, unix, whole
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.instruments import canonical_symbol
@@ -40,6 +40,8 @@ _INTERVALS = frozenset({"1s", "1m", "5m", "15m", "1h", "4h", "1d"})
 
 _OF_TRADES, _BEGINNING = '@trade"', 48
 """Where the venue's own combined messages of trades say what they are; others are read more slowly."""
+
+_NO_CONTRACTS: list[str | None] = [None]
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """An id or a time. Where there is no trade, klines say -1."""
@@ -318,11 +320,27 @@ class Mapper:
             return None
         try:
             found = _TRADE_MESSAGE.decode(frame.data)
-            if found.data.X is None and not found.stream.startswith("!") and found.stream.partition("@")[2] == "trade":
+            if found.data.X is None and _of_trades(found.stream):
                 return _single(found.data, frame, instruments)
         except (*JSON_FAULTS, DecodeError):
             pass
         return None
+
+    def short(self, frames: Sequence[Frame]) -> list[bool]:
+        """See normalize.mapper.Mapper."""
+        return [
+            frame.kind == "ws" and frame.dir == "in" and frame.data.find(_OF_TRADES, 0, _BEGINNING) >= 0
+            for frame in frames
+        ]
+
+    def prints(self, frames: Sequence[Frame], instruments: Instruments) -> Prints | None:
+        """See normalize.mapper.Mapper."""
+        try:
+            found = together([frame.data for frame in frames], _TRADE_MESSAGE)
+            alone = all(map(_of_trades, {each.stream for each in found}))
+            return _prints([each.data for each in found], instruments) if alone else None
+        except (DecodeError, KeyError):
+            return None
 
     def numbers(self, frame: Frame) -> list[int]:
         """See normalize.mapper.Mapper."""
@@ -416,6 +434,34 @@ def _trade(data: Payload, frame: Frame, instruments: Instruments) -> Reading:
     return Reading(trades=(_single(found, frame, instruments),))
 
 
+def _of_trades(stream: str) -> bool:
+    """Whether it is one instrument's stream of trades."""
+    return not stream.startswith("!") and stream.partition("@")[2] == "trade"
+
+
+def _prints(found: Sequence[Print], instruments: Instruments) -> Prints | None:
+    """Raises DecodeError, and KeyError for an instrument that is not known."""
+    prices, sizes = [each.p for each in found], [each.q for each in found]
+    if {each.X for each in found} != {None} or not all_positive(prices + sizes):
+        return None
+    numbers = [each.t for each in found]
+    return Prints(
+        [instruments[each.s] for each in found],
+        list(map(str, numbers)),
+        numbers,
+        [_cut(unix(each.T, "T")) for each in found],
+        prices,
+        sizes,
+        ["sell" if each.m else "buy" for each in found],
+        _NO_CONTRACTS * len(found),
+    )
+
+
+def _cut(time: int) -> int:
+    """REST tells milliseconds: the same trade has the same time however it came."""
+    return time - time % MILLISECOND
+
+
 def _single(found: Print, frame: Frame, instruments: Instruments) -> Trade:
     return _made(found, str(found.t), found.t, found.t, frame, instruments)
 
@@ -457,8 +503,7 @@ def _made(
         market=instrument.market,
         symbol=instrument.symbol,
         instrument=instrument.instrument,
-        # REST tells milliseconds: the same trade has the same time however it came.
-        time=time - time % MILLISECOND,
+        time=_cut(time),
         received=frame.ts,
         id=number,
         sequence=last,

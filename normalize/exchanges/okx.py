@@ -8,14 +8,27 @@ from binascii import crc32
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import chain, zip_longest
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from normalize.elements import JSON_FAULTS, asked, each, elements, message, raws
+from normalize.elements import JSON_FAULTS, asked, each, elements, message, raws, together
 from normalize.levels import in_base, levels, offer
-from normalize.mapper import BookUpdate, Level, Reading
-from normalize.values import MILLISECOND, POSITIVE, decimal, milliseconds, named, near, positive, price, whole
+from normalize.mapper import BookUpdate, Level, Prints, Reading
+from normalize.values import (
+    MILLISECOND,
+    POSITIVE,
+    all_positive,
+    decimal,
+    milliseconds,
+    named,
+    near,
+    positive,
+    price,
+    whole,
+    wholes,
+)
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame
 from pipeline.instruments import EXACT, canonical_symbol, decimal_text
@@ -42,6 +55,9 @@ _OF_TRADES, _BEGINNING = '"trades', 32
 _FILL_NUMBERS = re.compile(rf"[0-9]{{1,18}} [0-8]?[0-9]{{1,12}} {POSITIVE} {POSITIVE}")
 """Number, milliseconds (until the year 2255), price, size: one match over all of them is cheaper. Which one is wrong
 the single checks tell."""
+
+_DATA = attrgetter("data")
+_NO_CONTRACTS: list[str | None] = [None]
 
 ChangeId = Annotated[int, msgspec.Meta(ge=-1, le=_INT64)]
 
@@ -93,7 +109,39 @@ class Fill(msgspec.Struct, frozen=True, gc=False):
 class Fills(Heading, frozen=True):
     """A message of a channel of trades, decoded at once."""
 
-    data: tuple[Fill, ...] = ()
+    data: list[Fill] = []
+
+
+class CommonArg(msgspec.Struct, frozen=True, gc=False):
+    """That of a channel of trades."""
+
+    channel: Literal["trades-all", "trades"]
+    instId: str = ""
+
+
+class CommonFill(msgspec.Struct, frozen=True, gc=False):
+    """A Fill that is one, under no condition."""
+
+    instId: str
+    tradeId: str
+    px: str
+    sz: str
+    side: Literal["buy", "sell"]
+    ts: str
+    count: Literal["1"] = "1"
+    source: Literal["0"] = "0"
+
+
+class CommonFills(msgspec.Struct, frozen=True, gc=False):
+    """The commonest Fills."""
+
+    arg: CommonArg
+    data: list[CommonFill]
+    event: None = None
+    op: str | None = None
+    action: str | None = None
+    code: str | None = None
+    msg: str | None = None
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -160,6 +208,7 @@ _MESSAGE = msgspec.json.Decoder(Message)
 _NUMBERED = msgspec.json.Decoder(list[Numbered])
 _FILLS = msgspec.json.Decoder(list[Fill])
 _MESSAGE_OF_FILLS = msgspec.json.Decoder(Fills)
+_COMMON_FILLS = msgspec.json.Decoder(CommonFills)
 _CHANGES = msgspec.json.Decoder(list[Changes])
 _TICKERS = msgspec.json.Decoder(list[DayTicker])
 _ROWS = msgspec.json.Decoder(list[list[str]])
@@ -226,6 +275,21 @@ class Mapper:
         except (*JSON_FAULTS, DecodeError):
             pass
         return None
+
+    def short(self, frames: Sequence[Frame]) -> list[bool]:
+        """See normalize.mapper.Mapper."""
+        return [
+            frame.kind == "ws" and frame.dir == "in" and frame.data.find(_OF_TRADES, 0, _BEGINNING) >= 0
+            for frame in frames
+        ]
+
+    def prints(self, frames: Sequence[Frame], instruments: Mapping[str, Instrument]) -> Prints | None:
+        """See normalize.mapper.Mapper."""
+        try:
+            fills = [fill for (fill,) in map(_DATA, together([frame.data for frame in frames], _COMMON_FILLS))]
+            return _prints(fills, instruments)
+        except (DecodeError, KeyError, ValueError):
+            return None
 
     def numbers(self, frame: Frame) -> list[int]:
         """See normalize.mapper.Mapper."""
@@ -354,6 +418,22 @@ def _trade(fill: Fill, frame: Frame, instruments: Mapping[str, Instrument]) -> T
         contracts=None if instrument.market == "spot" else quantity,
         conditions=() if fill.source == "0" else _conditions(fill.source),
     )
+
+
+def _prints(fills: Sequence[CommonFill], instruments: Mapping[str, Instrument]) -> Prints | None:
+    """Raises DecodeError, and KeyError for an instrument that is not known."""
+    prices, quantities = [fill.px for fill in fills], [fill.sz for fill in fills]
+    if not all_positive(prices + quantities):
+        return None
+    ids = [fill.tradeId for fill in fills]
+    times = [time * MILLISECOND for time in wholes([fill.ts for fill in fills], "ts")]
+    known = [instruments[fill.instId] for fill in fills]
+    sizes, contracts = quantities, _NO_CONTRACTS * len(fills)
+    if {instrument.market for instrument in known} != {"spot"}:
+        rows = list(zip(known, quantities, prices, strict=True))
+        sizes = [quantity if of.market == "spot" else in_base(of, quantity, price) for of, quantity, price in rows]
+        contracts = [None if of.market == "spot" else quantity for of, quantity, _ in rows]
+    return Prints(known, ids, wholes(ids, "tradeId"), times, prices, sizes, [fill.side for fill in fills], contracts)
 
 
 def _check(fill: Fill) -> None:

@@ -139,9 +139,9 @@ def test_what_follows_is_what_take_would_have_passed(
         seen.changed_holes(now)
 
 
-def singles(seed: int) -> list[RawEntry]:
-    """One trade a frame, mostly in order: over two connections, with losses, repeats, rubbish, numbers that begin
-    again, clocks that are not known, and connections that end and go on."""
+def singles(seed: int, most: int = 9) -> list[RawEntry]:
+    """One trade a frame, up to `most` frames an entry, mostly in order: over two connections, with losses, repeats,
+    rubbish, numbers that begin again, clocks that are not known, and connections that end and go on."""
     chance = random.Random(seed)
     frames = [clock(0, chance.choice([0, None])), listing(SWAP, SPOT_LISTING, OPTION), opened(0), opened(0.1, B)]
     numbers, at = {SPOT: 100, "BTC-USDT-SWAP": 5000, "ETH-USDT": 7}, 1.0
@@ -168,14 +168,15 @@ def singles(seed: int) -> list[RawEntry]:
                 fills = {"count": "2"} if chance.random() < 0.1 else {}
                 frames.append(data(fill(numbers[name], at - 0.05, name, **fills), at=at, conn=conn))
                 numbers[name] += 1
-    return entries(frames, size=chance.randrange(1, 9))
+    return entries(frames, size=chance.randrange(1, most))
 
 
-def without_short_way(raw: Sequence[RawEntry]) -> Played:
+def without_short_way(raw: Sequence[RawEntry], *, end: bool = False, exchange: str = "okx") -> Played:
     with pytest.MonkeyPatch.context() as patch:
         for mapper in (okx.Mapper, binance.Mapper):
             patch.setattr(mapper, "trade", lambda self, frame, instruments: None)
-        return play(raw)
+            patch.setattr(mapper, "short", lambda self, frames: [False] * len(frames))
+        return play(raw, end=end, exchange=exchange)
 
 
 @settings(max_examples=100, deadline=None)
