@@ -43,6 +43,7 @@ class Wire:
         self._connection = connection
         self._timeout = timeout
         self._transport: asyncio.Transport = connection._writer.transport  # type: ignore[assignment, union-attr]
+        self._loop = asyncio.get_running_loop()
         self._replies = _Replies(self._transport)
         self._transport.set_protocol(self._replies)
 
@@ -75,8 +76,7 @@ class Wire:
         """
         request = packed(commands)
         try:
-            async with asyncio.timeout(self._timeout + block):
-                return await self._exchange(request, len(commands))
+            return await self._exchange(request, len(commands), self._timeout + block)
         except (TimeoutError, OSError, redis.exceptions.RedisError) as error:
             raise ServerAway(f"Redis did not answer: {type(error).__name__} {error}") from error
 
@@ -111,8 +111,10 @@ class Wire:
         self._transport.abort()
         await self._connection.disconnect(nowait=True)
 
-    async def _exchange(self, request: bytes, count: int) -> list[Reply]:
+    async def _exchange(self, request: bytes, count: int, seconds: float) -> list[Reply]:
         """The replies to `count` commands. Whatever ends it before the last one leaves the connection unusable."""
+        # A third of what asyncio.timeout takes, and nothing to cancel: only the replies are waited for.
+        timer = self._loop.call_later(seconds, self._replies.give_up)
         try:
             if self._transport.is_closing():
                 raise ConnectionError("the connection was closed")
@@ -123,6 +125,8 @@ class Wire:
         except BaseException:
             self._transport.abort()
             raise
+        finally:
+            timer.cancel()
 
 
 class _Replies(asyncio.Protocol):
@@ -158,8 +162,15 @@ class _Replies(asyncio.Protocol):
             self.connection_lost(error)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._fail(error or ConnectionError("the connection was closed"))
+
+    def give_up(self) -> None:
+        """Time is up."""
+        self._fail(TimeoutError())
+
+    def _fail(self, error: Exception) -> None:
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error or ConnectionError("the connection was closed"))
+            self._waiting.set_exception(error)
 
     def _take(self) -> None:
         """All that is complete. Raises what the server says before it hangs up: of a password, of too many clients."""
