@@ -3,7 +3,6 @@
 https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from urllib.parse import quote
@@ -185,7 +184,10 @@ class Feed:
         return self._event(message)
 
     def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
-        prefixes = Counter([text[: text.find('"', len(_PREFIX)) + len(_DATA_FOLLOWS)] for text in texts])
+        prefixes: dict[str, int] = {}
+        for text in texts:
+            prefix = text[: text.find('"', len(_PREFIX)) + len(_DATA_FOLLOWS)]
+            prefixes[prefix] = prefixes.get(prefix, 0) + 1
         topics = self._topics
         try:
             return [(topics[prefix].subscription, count) for prefix, count in prefixes.items()]

@@ -4,7 +4,6 @@ https://www.okx.com/docs-v5/en/#overview-websocket
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -223,7 +222,10 @@ class Feed:
         return _event(message)
 
     def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
-        prefixes = Counter([text[: text.find("}", 8) + 1 + _FOLLOWING] for text in texts])
+        prefixes: dict[str, int] = {}
+        for text in texts:
+            prefix = text[: text.find("}", 8) + 1 + _FOLLOWING]
+            prefixes[prefix] = prefixes.get(prefix, 0) + 1
         topics = self._topics
         try:
             return [(topics[prefix].subscription, count) for prefix, count in prefixes.items()]
