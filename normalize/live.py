@@ -17,6 +17,9 @@ from normalize.values import all_near
 from pipeline.frames import Frame
 from pipeline.records import Instrument, Trade, encode
 
+FEWEST = 8
+"""Frames of a run that is taken together: of fewer, each costs more so than alone."""
+
 
 class Beginning(NamedTuple):
     """What the records of an instrument's trades begin with, up to their time; `symbol` as the stream shows it."""
@@ -39,7 +42,7 @@ class Live:
     def take(self, frames: Sequence[Frame], otherwise: Callable[[Frame], None]) -> None:
         """All frames of an entry. What has no short way is given to `otherwise`."""
         for short, run in _runs(self._mapper.short(frames), frames):
-            if short and len(run) > 1 and self._follow(run, otherwise):
+            if short and len(run) >= FEWEST and self._follow(run, otherwise):
                 continue
             for frame in run:
                 otherwise(frame)
@@ -89,7 +92,7 @@ class Live:
                 beginning = self._beginnings[name] = _beginning(instrument)
             rest = _rest(seen.epoch, contracts) if seen.epoch or contracts is not None else ""
             data = (
-                f'{beginning.text}{time},"received":{at},"id":"{spelt}","sequence":{number},"price":"{price}",'
+                f'{beginning.text}{time},"received":{at},"id":"{spelt}","sequence":{spelt},"price":"{price}",'
                 f'"size":"{size}","side":"{side}"{rest}}}'
             ).encode()
             rows.append((beginning.symbol, data))

@@ -78,8 +78,9 @@ class Reading(NamedTuple):
 
 
 class Prints(NamedTuple):
-    """Trades as they were printed, in columns. Each says what a record of it would, whose `sequence` is in `numbers`;
-    none covers several numbers or has a condition. `contracts` are null for spot. The texts need no escapes in JSON."""
+    """Trades as they were printed, in columns. Each says what a record of it would, whose `sequence` is in `numbers`
+    and plainly spelt in `ids`; none covers several numbers or has a condition. `contracts` are null for spot. The
+    texts need no escapes in JSON."""
 
     instruments: Sequence[Instrument]
     ids: Sequence[str]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from normalize import live
 from normalize.elements import together
 from normalize.exchanges import okx
 from normalize.live import Live
@@ -83,8 +84,8 @@ def compare(frames: Sequence[Frame], venue: Venue) -> bool:
 def test_live_frames_are_taken_together(name: str) -> None:
     venue = VENUES[name]
     marks = venue.mapper.short(venue.frames)
-    live = [frame for frame, short in zip(venue.frames, marks, strict=True) if short]
-    plain = [frame for frame in live if venue.mapper.trade(frame, venue.known)]
+    shorts = [frame for frame, short in zip(venue.frames, marks, strict=True) if short]
+    plain = [frame for frame in shorts if venue.mapper.trade(frame, venue.known)]
     common = [frame for frame in plain if records([frame], venue) is not None]
     assert len(common) >= 2
     assert records(common * 30, venue) == alone(common * 30, venue)
@@ -208,10 +209,13 @@ def market(seed: int) -> list[RawEntry]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 10**9), st.booleans(), st.integers(1, 9), st.booleans())
-def test_the_same_bytes_together_and_one_by_one(seed: int, busy: bool, batch: int, restore: bool) -> None:
+@given(st.integers(0, 10**9), st.booleans(), st.integers(1, 9), st.booleans(), st.sampled_from([1, 2, live.FEWEST]))
+def test_the_same_bytes_together_and_one_by_one(seed: int, busy: bool, batch: int, restore: bool, fewest: int) -> None:
     raw = market(seed) if busy else singles(seed, 65)
-    played, expected = play(raw, batch=batch, restore=restore, end=True), without_short_way(raw, end=True)
+    expected = without_short_way(raw, end=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "FEWEST", fewest)
+        played = play(raw, batch=batch, restore=restore, end=True)
     # A want that is taken back in the step that made it wakes nobody.
     assert {key: rows for key, rows in played.streams.items() if ":request:" not in key} == {
         key: rows for key, rows in expected.streams.items() if ":request:" not in key
@@ -257,7 +261,7 @@ def test_a_replayed_trade_covers_but_only_the_next_one_ends_the_doubt() -> None:
     """What may have been missed in a break is known only from the next number."""
     frames = [clock(0), listing(SPOT_LISTING), opened(0.2), *(data(fill(n, 1), at=1) for n in (1, 2, 3))]
     frames += [closed(2), opened(3), data(fill(3, 1), at=4)]
-    raw = [*entries(frames), RawEntry(1, len(frames) + 1, tuple(data(fill(n, 4), at=4 + n / 10) for n in range(4, 9)))]
+    raw = [*entries(frames), RawEntry(1, len(frames) + 1, tuple(data(fill(n, 4), at=4 + n / 10) for n in range(4, 19)))]
     before, played, expected = play(raw[:-1]), play(raw), without_short_way(raw)
     assert b"tail:BTC-USDT" in before.state.keys() - played.state.keys()
     assert (played.streams, played.state) == (expected.streams, expected.state)
