@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What to exec. `account` is None where the user stays the same; `death` is the signal at the parent's end;
-    `environ` is added to ours, unless it is there already."""
+    `environ` is added to ours."""
 
     command: tuple[str, ...]
     death: signal.Signals
@@ -78,7 +78,9 @@ def become(launch: Launch) -> NoReturn:
         os.setgid(launch.account.gid)
         os.setuid(launch.account.uid)
     fall_with_parent(launch.death, exec_follows=True)
-    os.execve(launch.command[0], launch.command, {**launch.environ, **os.environ})
+    for name, value in launch.environ.items():
+        os.putenv(name, value)
+    os.execv(launch.command[0], launch.command)
 
 
 def _try_lock(descriptor: int) -> bool:
