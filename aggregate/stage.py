@@ -7,16 +7,23 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from aggregate.columns import columns
 from aggregate.frame import Window
 from aggregate.instrument import Instrument, ahead
+from aggregate.run import Run
 from aggregate.saved import Header, SavedPartition, SavedTally, SavedWindow, tally_field, window_field
 from pipeline.errors import DecodeError
 from pipeline.records import ENDED, Candle, Clock, Coverage, Gap, Rebuild, Trade
-from pipeline.steps import Entry, Step, dead_letter
+from pipeline.steps import Entry, Found, Step, dead_letter, entries_of
 from pipeline.streams import Keys
 
 MOST_CANDLES = 1_000
 """A clock record gives about so many candles at most; the next one goes on."""
+
+SHORTEST = 50
+"""Trades in a row from which on they are taken together …"""
+FEWEST = 8
+"""… when an instrument has so many of them on average: each has a fixed cost."""
 
 _TRADE = msgspec.json.Decoder(Trade)
 _CLOCK = msgspec.json.Decoder(Clock)
@@ -89,6 +96,19 @@ class Aggregate:
         except (DecodeError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             self._bury(error, entry, step)
 
+    def process_many(self, found: Found, step: Step) -> int:
+        """Takes entries until the step is full; the effect is that of `process` for each."""
+        if len(found) < SHORTEST:
+            return self._process_each(found, step)
+        trades = [len(flat) == 4 and flat[0] == b"symbol" and flat[2] == b"data" for _, flat in found]
+        trades.append(False)
+        place = 0
+        while place < len(found) and not step.full:
+            end = trades.index(False, place)
+            taken = self._process_run(found[place:end], step)
+            place += taken or self._process_each(found[place : max(end, place + 1)], step)
+        return place
+
     def save(self, step: Step) -> None:
         """Adds what changed: headers, windows, and the fields of what is gone."""
         for field in self._gone:
@@ -126,6 +146,41 @@ class Aggregate:
             "late": self._late,
             "rebuilds": self._rebuilds,
         }
+
+    def _process_each(self, found: Found, step: Step) -> int:
+        for taken, entry in enumerate(entries_of(found), start=1):
+            self.process(entry, step)
+            if step.full:
+                return taken
+        return len(found)
+
+    def _process_run(self, found: Found, step: Step) -> int:
+        """Takes trades until the step is full; 0, and nothing is done, when each has to be looked at by itself."""
+        if len(found) < SHORTEST or len(found) < FEWEST * self._most_instruments(found):
+            return 0
+        try:
+            trades = list(map(_TRADE.decode, [flat[3] for _, flat in found]))
+        except (UnicodeDecodeError, msgspec.MsgspecError):
+            return 0
+        table = columns(trades, self._ahead)
+        if table is None or not self._instruments.keys() >= table.instruments.keys():
+            return 0
+        touched = {name: self._instruments[name] for name in table.instruments}
+        self._touched |= touched
+
+        def process_alone(place: int) -> bool:
+            self._process_each(found[place : place + 1], step)
+            return not step.full
+
+        taken = Run(table, [instrument.tally for instrument in touched.values()]).take(process_alone)
+        newest = max([trade.received for trade in trades[:taken]])
+        self._received = max(self._received, newest)
+        return taken
+
+    def _most_instruments(self, found: Found) -> int:
+        """At least as many as the trades are of: to count them costs something, and most often there are enough."""
+        known = len(self._instruments)
+        return known if len(found) >= FEWEST * known else len({flat[1] for _, flat in found})
 
     def _trade(self, trade: Trade) -> Instrument:
         instrument = self._instruments.get(trade.instrument) or self._meet(trade)

@@ -56,10 +56,10 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
             quote = EXACT.multiply(price, size)
             contracts = None if trade.contracts is None else Decimal(trade.contracts)
             # What makes price or size no number makes their product none.
-            usable = _usable(quote) and _usable(size) and (contracts is None or _usable(contracts))
+            known = usable(quote) and usable(size) and (contracts is None or usable(contracts))
         except DecimalException as error:
             raise DecodeError("trade with an unusable number", f"{trade.price} x {trade.size}") from error
-        if not usable:
+        if not known:
             raise DecodeError("trade with an unusable number", f"{trade.price} x {trade.size}")
         point = Point(trade.time, trade.sequence, trade.epoch, price, trade.id)
         bought, paid = (size, quote) if trade.side == "buy" else (NOTHING, NOTHING)
@@ -86,7 +86,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
 
-def _usable(value: Decimal) -> bool:
+def usable(value: Decimal) -> bool:
     """Whether sums of such values are exact. Raises DecimalException where the value is too fine."""
     return value.is_finite() and value.adjusted() < GREATEST and bool(EXACT.add(value, FINEST))
 

@@ -4,8 +4,10 @@ Nearly all trades do: the next number, in the windows of the trade before. They 
 what they cost does not depend on the number of time frames, and a step saves little of them.
 """
 
-from decimal import Decimal, DecimalException
+from decimal import Decimal, DecimalException, localcontext
+from itertools import compress
 
+from aggregate.columns import Columns
 from aggregate.saved import SavedPoint, SavedTally
 from aggregate.summary import FINEST, GREATEST, NOTHING, Point, Summary
 from pipeline.instruments import EXACT
@@ -95,6 +97,57 @@ class Tally:
         self.trades += trade.fills
         self.next, self.newest, self.changed = trade.sequence + 1, time, True
         return True
+
+    def reach(self, columns: Columns, start: int, stop: int) -> int:
+        """The first of these trades that `take` would not take; `stop` where it would take all."""
+        following = self.next
+        if start < stop and columns.firsts[start] == following and self.start <= columns.times[start] < self.end:
+            times = columns.times[start:stop]
+            if (
+                self.start <= min(times)
+                and max(times) < self.end
+                and columns.epochs[start:stop].count(self.epoch) == len(times)
+                and columns.firsts[start:stop] == [following, *columns.nexts[start : stop - 1]]
+            ):
+                return stop
+        for place in range(start, stop):
+            if (
+                not self.start <= columns.times[place] < self.end
+                or columns.firsts[place] != following
+                or columns.epochs[place] != self.epoch
+            ):
+                return place
+            following = columns.nexts[place]
+        return stop
+
+    def add(self, columns: Columns, start: int, stop: int) -> None:
+        """Takes these trades, one at least, as `take` does one by one; all are within `reach`."""
+        times, prices = columns.times[start:stop], columns.prices[start:stop]
+        sizes, quotes = columns.sizes[start:stop], columns.quotes[start:stop]
+        bought, sold = columns.bought[start:stop], columns.sold[start:stop]
+        earliest, latest, high, low = min(times), max(times), max(prices), min(prices)
+        if self.first is None:
+            self.high, self.low = high, low
+        else:
+            # The texts are those of the first trade of that price.
+            self.high = high if high > self.high else self.high
+            self.low = low if low < self.low else self.low
+        if self.first is None or earliest < (self.first.time or 0):
+            self.first = columns.trades[start + times.index(earliest)]
+        if latest >= self.latest:
+            self.latest = latest
+            self.last = columns.trades[stop - 1 - times[::-1].index(latest)]
+        with localcontext(EXACT):
+            self.bought = sum(compress(sizes, bought), self.bought)
+            self.paid = sum(compress(quotes, bought), self.paid)
+            self.sold = sum(compress(sizes, sold), self.sold)
+            self.earned = sum(compress(quotes, sold), self.earned)
+        if columns.contracts is not None:
+            for contracts in columns.contracts[start:stop]:
+                if contracts is not None:
+                    self.contracts = contracts if self.contracts is None else _add(self.contracts, contracts)
+        self.trades += sum(columns.fills[start:stop])
+        self.next, self.newest, self.changed = columns.nexts[stop - 1], times[-1], True
 
     def summary(self) -> Summary:
         """The sum of the trades; there is one at least."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -23,6 +23,8 @@ REREAD_FROM = "books_from"
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
 StreamId = tuple[int, int]
+Found = Sequence[tuple[bytes, list[bytes]]]
+"""Entries of a stream as XREAD and XRANGE give them: of each the id, and fields with values in turn."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +55,11 @@ class Step:
     def full(self) -> bool:
         """Whether the bound of a step is reached: no further entry should go into it."""
         return self.records >= MOST_RECORDS or self.bytes >= MOST_BYTES
+
+    @property
+    def share(self) -> float:
+        """How much of the bound is reached; 1 where the step is full."""
+        return max(self.records / MOST_RECORDS, self.bytes / MOST_BYTES)
 
     def emit(self, kind: str, record: Record, *, newest: bool = True) -> None:
         """Appends the record to `md:<kind>:{p}` and, with `newest`, to the hash of newest records."""
@@ -156,6 +163,15 @@ class Stage(Protocol):
 
 
 @runtime_checkable
+class TakingMany(Protocol):
+    """A stage that may take entries together."""
+
+    def process_many(self, found: Found, step: Step) -> int:
+        """As `process` for each of these, one at least, until the step is full; the number of entries taken (at least
+        1)."""
+
+
+@runtime_checkable
 class Rereading(Protocol):
     """A stage parts of whose saved state are older than its cursor: between `restore` and the first `process` it is
     given again what came since. It saves REREAD_FROM."""
@@ -178,8 +194,8 @@ def _flat(fields: Mapping[str, bytes]) -> Iterator[Argument]:
     return itertools.chain.from_iterable(fields.items())
 
 
-def entries_of(found: Iterable[tuple[bytes, list[bytes]]]) -> list[Entry]:
-    """Those of one stream, as XREAD and XRANGE give them. What we write has two fields, but for raw entries."""
+def entries_of(found: Found) -> list[Entry]:
+    """Those of one stream. What we write has two fields, but for raw entries."""
     return [
         Entry(
             entry,

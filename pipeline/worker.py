@@ -20,7 +20,7 @@ from pipeline.heartbeat import Heartbeat
 from pipeline.pause import pause
 from pipeline.pressure import Pressure
 from pipeline.redis_ready import wait_ready
-from pipeline.steps import Command, Entry, Rereading, Stage, Step, entries_of, stream_id
+from pipeline.steps import Command, Found, Rereading, Stage, Step, TakingMany, entries_of, stream_id
 from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 
@@ -105,8 +105,8 @@ class PartitionLoop:
         self._lease_key = keys.lease(stage.name)
         self._holds = False
         self._prolonged = 0.0
-        self._entries: list[Entry] = []
-        self._large = False
+        self._found: Found = []
+        self._bytes_in = 0
         self._pressure = Pressure(keys, stage.name, stage.source)
         self._weighed = -WEIGH
         self.cursor = b"0-0"
@@ -126,7 +126,7 @@ class PartitionLoop:
         self._hold([check(reply) for reply in replies][-1])
         flat: list[bytes] = check((await self._wire.call(("HGETALL", self._state_key)))[0])
         saved = dict(zip(flat[::2], flat[1::2], strict=True))
-        self._entries, self.cursor = [], saved.pop(b"cursor", b"0-0")
+        self._found, self.cursor = [], saved.pop(b"cursor", b"0-0")
         self._entries_read = int(saved.pop(b"entries_read", b"0"))
         self._stage.restore(saved)
         await self._check_floor()
@@ -152,18 +152,19 @@ class PartitionLoop:
 
     async def step(self) -> None:
         """Processes and commits what was read, and reads on; returns after BLOCK_MS when nothing comes."""
-        if not self._entries:
+        if not self._found:
             _, *replies = await self._wire.call(("UNWATCH",), *self._reading(self.cursor), block=BLOCK_MS / 1000)
             self._read(replies)
-        if self._entries:
+        if self._found:
             await self._commit()
 
     async def _commit(self) -> None:
-        entries, self._entries = self._entries, []
         step = Step(self._keys, self._stage.name)
-        used = self._process(entries, step)
+        used = self._process(self._found, step)
         self._stage.save(step)
-        cursor, entries_read = entries[used - 1].id, self._entries_read + used
+        cursor, entries_read = self._found[used - 1][0], self._entries_read + used
+        # The next ones come where these were in memory.
+        self._found = []
         step.save("cursor", cursor)
         step.save("entries_read", b"%d" % entries_read)
         # The group is for people: XINFO GROUPS then shows how far this stage lags.
@@ -177,23 +178,27 @@ class PartitionLoop:
         log.debug("%s: %d entries, %d records, up to %s", self._keys.partition, used, step.records, cursor.decode())
         self._read(replies[-len(reading) :])
 
-    def _process(self, entries: list[Entry], step: Step) -> int:
+    def _process(self, found: Found, step: Step) -> int:
         """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""
-        taken = size = 0
-        for entry in entries:
-            self._stage.process(entry, step)
-            taken += 1
-            if self._large:
-                size += sum(map(len, entry.fields.values()))
-            if step.full or size >= MOST_BYTES_IN:
-                break
+        most = _within(found) if self._bytes_in > MOST_BYTES_IN else len(found)
+        taken = self._take(found if most == len(found) else found[:most], step)
         # What was read beyond the bound is read again: ask for about as much as one step can use. Few small entries
         # tell nothing of that: after a quiet hour a thousand large ones would come at once.
-        if taken < len(entries):
+        if taken < len(found):
             self._count = max(1, taken)
         elif taken == self._count:
-            self._count = min(self._most, 2 * self._count)
+            share = max(step.share, self._bytes_in / MOST_BYTES_IN)
+            self._count = max(taken, min(self._most, 2 * taken, int(taken / share)))
         return taken
+
+    def _take(self, found: Found, step: Step) -> int:
+        if isinstance(self._stage, TakingMany):
+            return self._stage.process_many(found, step)
+        for taken, entry in enumerate(entries_of(found), start=1):
+            self._stage.process(entry, step)
+            if step.full:
+                return taken
+        return len(found)
 
     def _reading(self, cursor: bytes) -> list[Command]:
         """What reads on from the cursor and watches that it stays the last one."""
@@ -210,8 +215,8 @@ class PartitionLoop:
         self._hold(lease)
         if (stored or b"0-0") != self.cursor:
             raise StepRefused(f"the cursor stands at {stored!r}, not at {self.cursor!r}")
-        self._entries = entries_of(found[0][1]) if found else []
-        self._large = self._wire.received > MOST_BYTES_IN
+        self._found = found[0][1] if found else []
+        self._bytes_in = self._wire.received
 
     async def _reread(self, stage: Rereading) -> None:
         """Brings what was saved before the cursor up to it, a bounded piece at a time; the lease is kept meanwhile."""
@@ -277,3 +282,13 @@ class PartitionLoop:
             self._heartbeat.error(
                 f"{self._stage.source}: trimmed up to {floor.decode()} before {self._stage.name} read it"
             )
+
+
+def _within(found: Found) -> int:
+    """How many entries a step may take in: the last of these reaches the bound."""
+    size = 0
+    for taken, (_, flat) in enumerate(found, start=1):
+        size += sum(map(len, flat[1::2]))
+        if size >= MOST_BYTES_IN:
+            return taken
+    return len(found)

@@ -159,8 +159,8 @@ def test_the_newest_candle_is_not_an_older_ones_revision() -> None:
 def test_what_cannot_be_used_is_buried() -> None:
     player = Player()
     good = entries([covered(0), trade(1, 0.5, "NaN"), trade(1, 0.5)])
-    broken = good[0]._replace(fields={b"control": b"clock", b"data": b"{"})
-    unknown = good[0]._replace(fields={b"control": b"weather", b"data": b"rain"})
-    player.play([*good, broken, unknown, good[0]._replace(fields={b"symbol": b"X", b"data": b'"\xff'})])
+    broken = msgspec.structs.replace(good[0], fields={b"control": b"clock", b"data": b"{"})
+    unknown = msgspec.structs.replace(good[0], fields={b"control": b"weather", b"data": b"rain"})
+    player.play([*good, broken, unknown, msgspec.structs.replace(good[0], fields={b"symbol": b"X", b"data": b'"\xff'})])
     assert [b"unusable number" in letter or b"not understood" in letter for letter in player.dead] == [True] * 3
     assert player.stage.report()["instruments"] == 1
