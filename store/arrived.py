@@ -1,7 +1,8 @@
 """Entries of one stream as Redis gave them: an Entry is made of one only where it is looked at. Pure."""
 
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Self, overload
 
 from pipeline.steps import Entry, entries_of
 
@@ -14,6 +15,11 @@ class Arrived(Sequence[Entry]):
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.pairs = pairs
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """As if Redis had given them just now."""
+        return cls([(entry.id, [*chain.from_iterable(entry.fields.items())]) for entry in entries])
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -28,9 +28,13 @@ class Trades(Sequence[Found[Trade]]):
 
     def __init__(self) -> None:
         self.records: list[Trade] = []
+        self.times: list[int] = []
+        self.arrivals: list[int] = []
         self._entries: list[Sequence[Entry]] = []
         self._exchanges: set[str] = set()
+        self._newest: dict[str, Trade] = {}
         self._plain = True
+        """Whether all came by `take`. Only then the two above are kept; `_newest` is by instrument."""
         self._text: str | None = None
 
     def __len__(self) -> int:
@@ -46,48 +50,58 @@ class Trades(Sequence[Found[Trade]]):
     def __getitem__(self, place: int | slice) -> Found[Trade] | list[Found[Trade]]:
         return list(self)[place]
 
-    @property
-    def times(self) -> list[int]:
-        return [trade.time for trade in self.records if trade.time is not None]
-
     def append(self, found: Found[Trade]) -> None:
         """Adds one that was decoded by itself."""
-        self.records.append(found.record)
+        trade = found.record
+        assert trade.time is not None, "a trade without a time never gets this far"
+        self.records.append(trade)
+        self.times.append(trade.time)
+        self.arrivals.append(trade.received)
         self._entries.append((found.entry,))
-        self._exchanges.add(found.record.exchange)
         self._plain = False
 
     def take(self, arrived: Arrived) -> Sequence[Entry] | None:
         """Adds all the trades of what was read and returns the other entries. None: anything in it is not as usual,
         and nothing was added."""
         split = _split(arrived.pairs)
-        records = None if split is None else decoded(split.texts)
-        if split is None or records is None:
+        columns = None if split is None else decoded(split.texts)
+        if split is None or columns is None:
             return None
-        self.records += records
-        self._exchanges.update({trade.exchange for trade in records})
+        self.records += columns.trades
+        self.times += columns.times
+        self.arrivals += columns.arrivals
         self._entries.append(Arrived(split.trades))
+        self._exchanges.update({trade.exchange for trade in columns.trades})
+        self._newest.update({trade.instrument: trade for trade in columns.trades})
         return Arrived(split.controls)
 
     def headers(self) -> dict[InstrumentKey, Trade]:
         """The last trade of each instrument."""
-        if len(self._exchanges) == 1:
+        if self._plain and len(self._exchanges) == 1:
             (exchange,) = self._exchanges
-            newest = {trade.instrument: trade for trade in self.records}
-            return {(exchange, instrument): trade for instrument, trade in newest.items()}
+            return {(exchange, instrument): trade for instrument, trade in self._newest.items()}
         return {(trade.exchange, trade.instrument): trade for trade in self.records}
 
     def days(self) -> set[int]:
         """Those of which there are trades, since 1970."""
-        times = self.times
-        first, last = (min(times) // DAY, max(times) // DAY) if times else (0, -1)
-        return {first} if first == last else {time // DAY for time in times}
+        if self.times and (day := min(self.times) // DAY) == max(self.times) // DAY:
+            return {day}
+        return {time // DAY for time in self.times}
 
     def text(self, ids: Mapping[InstrumentKey, int]) -> str | None:
         """What COPY is given, or None where lines are to be made one by one. Made once."""
         if self._text is None and self._plain and len(self._exchanges) <= 1:
-            self._text = rendered(self.records, {key[1]: ids[key] for key in self.headers()})
+            columns = Columns(self.records, self.times, self.arrivals)
+            self._text = rendered(columns, {key[1]: ids[key] for key in self.headers()})
         return self._text
+
+
+class Columns(NamedTuple):
+    """Trades beside their times and those of their arrivals."""
+
+    trades: list[Trade]
+    times: list[int]
+    arrivals: list[int]
 
 
 class _Split(NamedTuple):
@@ -109,10 +123,10 @@ def _split(pairs: Sequence[Pair]) -> _Split | None:
     return _Split(trades, texts, controls) if usual else None
 
 
-def decoded(texts: Sequence[bytes]) -> list[Trade] | None:
+def decoded(texts: Sequence[bytes]) -> Columns | None:
     """The trade in each text; None where one of them cannot be stored, or may hold what COPY takes for its own."""
     if not texts:
-        return []
+        return Columns([], [], [])
     whole = b"\n".join(texts)
     # No text of JSON holds a line feed but between its parts, and there no brace follows the other: so none of these
     # goes on in the next.
@@ -126,19 +140,19 @@ def decoded(texts: Sequence[bytes]) -> list[Trade] | None:
     times = [trade.time for trade in trades if trade.time is not None]
     if not len(times) == len(trades) == len(texts):
         return None
-    return trades if are_near(times, [trade.received for trade in trades]) else None
+    arrivals = [trade.received for trade in trades]
+    return Columns(trades, times, arrivals) if are_near(times, arrivals) else None
 
 
-def rendered(trades: Sequence[Trade], numbers: Mapping[str, int]) -> str:
+def rendered(columns: Columns, numbers: Mapping[str, int]) -> str:
     """The lines of COPY, as rows.trade_line makes them where no character needs an escape. `numbers` by instrument."""
-    times = timestamps([trade.time for trade in trades if trade.time is not None])
-    arrivals = timestamps([trade.received for trade in trades])
+    times, arrivals = timestamps(columns.times), timestamps(columns.arrivals)
     lines = [
         f"{numbers[trade.instrument]}\t{time}\t{received}\t{trade.sequence}"
         f"\t{NULL if (first := trade.first_sequence) is None else first}\t{trade.epoch}\t{trade.fills}"
         f"\t{'t' if trade.repaired else 'f'}\t{trade.side}\t{trade.price}\t{trade.size}"
         f"\t{NULL if (contracts := trade.contracts) is None else contracts}\t{trade.id}"
         f"\t{array(trade.conditions) if trade.conditions else _NO_CONDITIONS}\n"
-        for trade, time, received in zip(trades, times, arrivals, strict=True)
+        for trade, time, received in zip(columns.trades, times, arrivals, strict=True)
     ]
     return "".join(lines)

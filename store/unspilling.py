@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pipeline.steps import stream_id
 from pipeline.streams import Keys
 from pipeline.wire import Wire
+from store.arrived import Arrived
 from store.batch import Batch, Cursor, Moved
 from store.postgres import Bury, Database
 from store.progress import Progress
@@ -92,7 +93,7 @@ class Unspilling:
         fresh = [entry for entry in part.entries if stream_id(entry.id) > at]
         old = self._stored[stream].id
         if fresh:
-            batch.take(part.kind, stream, old, fresh)
+            batch.take(part.kind, stream, old, Arrived.of(fresh))
         batch.moves[stream] = Moved(old, part.new, part.read - len(part.entries) + len(fresh))
 
     async def _go_back(self, stream: str, to: str) -> None:

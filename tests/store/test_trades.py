@@ -179,6 +179,7 @@ def test_entries_are_as_they_were_read() -> None:
     arrived = Arrived(pairs)
     assert len(arrived) == len(pairs)
     assert [arrived[place] for place in range(len(pairs))] == list(arrived)
+    assert [tuple(pair) for pair in Arrived.of(arrived).pairs] == pairs
     assert list(arrived[1:3]) == list(arrived)[1:3]
     assert arrived[-1].fields == {b"data": HALF}
 
