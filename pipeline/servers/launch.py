@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,12 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """What to exec. `account` is None where the user stays the same; `death` is the signal at the parent's end;
-    `environ` is added to ours."""
+    """What to exec. `account` is None where the user stays the same; `death` is the signal at the parent's end."""
 
     command: tuple[str, ...]
     death: signal.Signals
-    environ: Mapping[str, str] = {}
     account: Account | None = None
 
 
@@ -78,8 +75,6 @@ def become(launch: Launch) -> NoReturn:
         os.setgid(launch.account.gid)
         os.setuid(launch.account.uid)
     fall_with_parent(launch.death, exec_follows=True)
-    for name, value in launch.environ.items():
-        os.putenv(name, value)
     os.execv(launch.command[0], launch.command)
 
 

