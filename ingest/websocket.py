@@ -37,9 +37,9 @@ class Socket(ClientConnection):
 
     heard: Callable[[bool], None] | None = None
     """Called with each ping and pong; True for a pong."""
-    _take: Callable[[Sequence[BytesLike]], None] | None = None
     crowded: Callable[[], bool] | None = None
     """Whether who takes the messages has more than enough: the other side waits then, its network holds the rest."""
+    _take: Callable[[Sequence[BytesLike]], None] | None = None
     _arrived: list[BytesLike]
     """Messages that the read at hand brought."""
     _queued = 0
