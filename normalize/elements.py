@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from pipeline.errors import DecodeError
+from pipeline.frames import Frame
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")
@@ -25,6 +26,11 @@ def message(text: str | bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Elem
         raise DecodeError(f"not {what}", str(error)) from error
     except JSON_FAULTS as error:
         raise DecodeError("not JSON", str(error)) from error
+
+
+def beginning_with(frames: Sequence[Frame], words: str, within: int) -> list[bool]:
+    """Which of the frames a socket brought, with these words among their first `within` characters."""
+    return [frame.kind == "ws" and frame.dir == "in" and frame.data.find(words, 0, within) >= 0 for frame in frames]
 
 
 def together(texts: Sequence[str], decoder: "msgspec.json.Decoder[Element]") -> list[Element]:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from normalize.elements import JSON_FAULTS, asked, each, elements, message, together
+from normalize.elements import JSON_FAULTS, asked, beginning_with, each, elements, message, together
 from normalize.levels import levels, offer
 from normalize.mapper import BookUpdate, Level, Prints, Reading
 from normalize.values import MILLISECOND, POSITIVE, all_positive, decimal, named, near, positive, price, unix, whole
@@ -328,10 +328,7 @@ class Mapper:
 
     def short(self, frames: Sequence[Frame]) -> list[bool]:
         """See normalize.mapper.Mapper."""
-        return [
-            frame.kind == "ws" and frame.dir == "in" and frame.data.find(_OF_TRADES, 0, _BEGINNING) >= 0
-            for frame in frames
-        ]
+        return beginning_with(frames, _OF_TRADES, _BEGINNING)
 
     def prints(self, frames: Sequence[Frame], instruments: Instruments) -> Prints | None:
         """See normalize.mapper.Mapper."""

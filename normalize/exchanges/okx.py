@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from normalize.elements import JSON_FAULTS, asked, each, elements, message, raws, together
+from normalize.elements import JSON_FAULTS, asked, beginning_with, each, elements, message, raws, together
 from normalize.levels import in_base, levels, offer
 from normalize.mapper import BookUpdate, Level, Prints, Reading
 from normalize.values import (
@@ -278,10 +278,7 @@ class Mapper:
 
     def short(self, frames: Sequence[Frame]) -> list[bool]:
         """See normalize.mapper.Mapper."""
-        return [
-            frame.kind == "ws" and frame.dir == "in" and frame.data.find(_OF_TRADES, 0, _BEGINNING) >= 0
-            for frame in frames
-        ]
+        return beginning_with(frames, _OF_TRADES, _BEGINNING)
 
     def prints(self, frames: Sequence[Frame], instruments: Mapping[str, Instrument]) -> Prints | None:
         """See normalize.mapper.Mapper."""
