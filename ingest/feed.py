@@ -179,6 +179,17 @@ class History(Protocol):
         """First and last of the numbers wanted that the pages cover, whether the exchange had them all or not."""
 
 
+def counted(prefixes: Iterable[str], topics: Mapping[str, Data]) -> list[tuple[Subscription | None, int]] | None:
+    """How often each subscription is named, by the prefixes of its data; None where one is not known."""
+    counts: dict[str, int] = {}
+    for prefix in prefixes:
+        counts[prefix] = counts.get(prefix, 0) + 1
+    try:
+        return [(topics[prefix].subscription, count) for prefix, count in counts.items()]
+    except KeyError:
+        return None
+
+
 class Feed(Protocol):
     """One exchange. Times are ns, sizes bytes."""
 

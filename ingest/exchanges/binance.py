@@ -26,6 +26,7 @@ from ingest.feed import (
     Route,
     Row,
     Subscription,
+    counted,
 )
 from ingest.history import Forward, Source
 from ingest.newest import Newest
@@ -184,15 +185,7 @@ class Feed:
         return self._event(message)
 
     def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
-        prefixes: dict[str, int] = {}
-        for text in texts:
-            prefix = text[: text.find('"', len(_PREFIX)) + len(_DATA_FOLLOWS)]
-            prefixes[prefix] = prefixes.get(prefix, 0) + 1
-        topics = self._topics
-        try:
-            return [(topics[prefix].subscription, count) for prefix, count in prefixes.items()]
-        except KeyError:
-            return None
+        return counted([text[: text.find('"', len(_PREFIX)) + len(_DATA_FOLLOWS)] for text in texts], self._topics)
 
     def listings(self, symbols: Iterable[str]) -> list[Request]:
         """One list has all."""

@@ -27,6 +27,7 @@ from ingest.feed import (
     Route,
     Row,
     Subscription,
+    counted,
 )
 from ingest.history import Backward, Source
 from ingest.newest import Newest
@@ -222,15 +223,7 @@ class Feed:
         return _event(message)
 
     def counts(self, texts: Sequence[str]) -> list[tuple[Subscription | None, int]] | None:
-        prefixes: dict[str, int] = {}
-        for text in texts:
-            prefix = text[: text.find("}", 8) + 1 + _FOLLOWING]
-            prefixes[prefix] = prefixes.get(prefix, 0) + 1
-        topics = self._topics
-        try:
-            return [(topics[prefix].subscription, count) for prefix, count in prefixes.items()]
-        except KeyError:
-            return None
+        return counted([text[: text.find("}", 8) + 1 + _FOLLOWING] for text in texts], self._topics)
 
     def listings(self, symbols: Iterable[str]) -> list[Request]:
         """Options are listed by family only (`instFamily` is mandatory there), so a pattern of options has to name
