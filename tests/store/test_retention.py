@@ -64,12 +64,20 @@ async def turn(url: str, tries: int = 50, **days: int) -> dict[str, Any]:
     """One look, and more while something is in use (autovacuum may be at work); what the process then says of it."""
     partitions = await Partitions.open(url, "store-0")
     try:
+        await held_by(partitions)
         retention = Retention(days, clock=lambda: 7)
         while not await retention.turn(partitions, asyncio.Event()) and tries > 1:
             tries -= 1
     finally:
         await partitions.close()
     return retention.row()
+
+
+async def held_by(partitions: Partitions) -> None:
+    """The server lets go of the lock a moment after the connection that held it is closed."""
+    async with asyncio.timeout(30):
+        while not await partitions.hold():
+            pass
 
 
 def names(url: str, kind: str = "trade") -> list[str]:
@@ -361,9 +369,7 @@ async def test_of_two_that_would_drop_one_does_nothing(database_url: str) -> Non
     assert await retention.turn(second, asyncio.Event())
     assert days_of(database_url) == [4, 0]
     await first.close()
-    for _ in range(500):  # The server lets go of the lock a moment after the connection is closed.
-        if await second.hold():
-            break
+    await held_by(second)
     await retention.turn(second, asyncio.Event())
     await second.close()
     assert days_of(database_url) == [0]
