@@ -7,12 +7,12 @@ import msgspec
 from normalize.catalogue import ended
 from normalize.coverage import Change, Connection
 from normalize.latest import Told, kind_of
-from normalize.live import Live
 from normalize.mapper import Reading, load
 from normalize.outlet import Outlet
 from normalize.repairs import Repairs
 from normalize.report import describe
 from normalize.rereading import Rereader
+from normalize.runs import Runs
 from normalize.shelf import Shelf
 from normalize.state import State
 from normalize.stream import Arrival, clock_of, count
@@ -63,7 +63,7 @@ class Normalize:
         self._repairs = Repairs(self._state, self._outlet)
         self._tails = Tails(self._state, self._outlet)
         self._shelf = Shelf(saved, self._mapper.book_rule, self._state.instruments, self._outlet, self._state.stream)
-        self._live = Live(self._mapper, self._state, self._outlet, self._shelf)
+        self._runs = Runs(self._mapper, self._state, self._outlet, self._shelf)
         self._rereader: Rereader | None = None
 
     @property
@@ -155,7 +155,7 @@ class Normalize:
         elif arrival == "lost":
             self._covered(evidence.lose("lost"), stream.received or 0)
             self._repairs.lost(stream.received or 0)
-        self._live.take(raw.frames, self._frame)
+        self._runs.take(raw.frames, self._frame)
         if arrival == "lost":
             # How long the frames lost took, these ones tell.
             self._tails.lost()

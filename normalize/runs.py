@@ -29,7 +29,7 @@ class Beginning(NamedTuple):
     text: str
 
 
-class Live:
+class Runs:
     """Works on `state` as the stage does, and writes to `outlet`."""
 
     def __init__(self, mapper: Mapper, state: State, outlet: Outlet, shelf: Shelf) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from normalize import live
+from normalize import runs
 from normalize.elements import together
 from normalize.exchanges import okx
-from normalize.live import Live
+from normalize.runs import Runs
 from normalize.values import all_near, all_positive, positive, whole, wholes
 from pipeline.errors import DecodeError
 from pipeline.frames import Frame, RawEntry
@@ -209,12 +209,12 @@ def market(seed: int) -> list[RawEntry]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 10**9), st.booleans(), st.integers(1, 9), st.booleans(), st.sampled_from([1, 2, live.FEWEST]))
+@given(st.integers(0, 10**9), st.booleans(), st.integers(1, 9), st.booleans(), st.sampled_from([1, 2, runs.FEWEST]))
 def test_the_same_bytes_together_and_one_by_one(seed: int, busy: bool, batch: int, restore: bool, fewest: int) -> None:
     raw = market(seed) if busy else singles(seed, 65)
     expected = without_short_way(raw, end=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "FEWEST", fewest)
+        patch.setattr(runs, "FEWEST", fewest)
         played = play(raw, batch=batch, restore=restore, end=True)
     # A want that is taken back in the step that made it wakes nobody.
     assert {key: rows for key, rows in played.streams.items() if ":request:" not in key} == {
@@ -237,9 +237,9 @@ def test_of_a_busy_socket_few_frames_go_the_long_way(exchange: str, monkeypatch:
             text = msgspec.json.encode({"stream": "btcusdt@trade", "data": event}).decode()
             frames.append(Frame(T0 + round(at * SECOND), A, "in", "ws", text))
     taken: list[Frame] = []
-    take = Live.take
+    take = Runs.take
 
-    def watched(self: Live, frames: Sequence[Frame], otherwise: object) -> None:
+    def watched(self: Runs, frames: Sequence[Frame], otherwise: object) -> None:
         def counted(frame: Frame) -> None:
             assert callable(otherwise)
             taken.append(frame)
@@ -247,7 +247,7 @@ def test_of_a_busy_socket_few_frames_go_the_long_way(exchange: str, monkeypatch:
 
         take(self, frames, counted)
 
-    monkeypatch.setattr(Live, "take", watched)
+    monkeypatch.setattr(Runs, "take", watched)
     raw = entries(frames, size=64)
     played = play(raw, exchange=exchange)
     assert len(taken) < 70
