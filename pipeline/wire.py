@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
+from pipeline.sockets import enlarge
 from pipeline.steps import Command
 
 Reply = Any
@@ -23,6 +24,9 @@ Reply = Any
 
 _FOR_NOW = ("OOM", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
 """First words of errors that say the server refuses for now; the fault is not ours."""
+
+SEND_BUFFER = 2 * 1024 * 1024
+"""Bytes: the commands of a whole step. What the kernel took Redis works through while the next step is processed."""
 
 OF_A_RECORD = 7
 """Parts of the command that appends a record: XADD stream * symbol … data …"""
@@ -43,6 +47,7 @@ class Wire:
         self._connection = connection
         self._timeout = timeout
         self._transport: asyncio.Transport = connection._writer.transport  # type: ignore[assignment, union-attr]
+        enlarge(self._transport.get_extra_info("socket").fileno(), SEND_BUFFER)
         self._loop = asyncio.get_running_loop()
         self._replies = _Replies(self._transport)
         self._transport.set_protocol(self._replies)

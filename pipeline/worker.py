@@ -6,12 +6,17 @@ anything but a clean EXEC the loop drops socket and state and restores, as at st
 
 A step's commit and the next one's read go out in one write. What was read counts only after EXEC, whose
 reply comes first, was clean; until both replies are there nothing is taken as committed.
+
+Where more is there than one step takes, Redis and the stage work at the same time: while a commit is under
+way the stage already processes what was read behind it. Nothing of that is sent before the commit before it
+was clean, and a refused one drops it with all the rest.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
 
 import redis.exceptions
 
@@ -37,6 +42,19 @@ WEIGH = 1.0
 log = logging.getLogger(__name__)
 
 
+class Batch(NamedTuple):
+    """Entries of one read, in order."""
+
+    entries: Found
+    size: int
+    """Bytes of the replies they came with."""
+    full: bool
+    """As many as were asked for: more may be there."""
+
+
+NOTHING = Batch([], 0, full=False)
+
+
 class LeaseElsewhere(StepRefused):
     """A process started later works on this partition: stand by."""
 
@@ -59,6 +77,7 @@ async def work(
     take, wait = True, 0.0
     while not stop.is_set():
         wire: Wire | None = None
+        partition: PartitionLoop | None = None
         try:
             wire = await open_wire()
             partition = PartitionLoop(make_stage(keys), wire, keys, token, heartbeat, most_entries)
@@ -68,6 +87,7 @@ async def work(
             while not stop.is_set():
                 await partition.wait_for_room(stop)
                 await partition.step()
+            await partition.settle()
         except LeaseElsewhere:
             heartbeat.status, heartbeat.waiting_for = "standby", "lease"
             # Whoever took it meanwhile started later. Two that read long at a restore would take it from each other
@@ -82,6 +102,8 @@ async def work(
             heartbeat.error(f"{keys.partition}: {error}")
             wait = min(LONGEST_PAUSE, max(0.1, wait * 2))
         finally:
+            if partition is not None:
+                await partition.drop()
             if wire is not None:
                 await wire.close()
         if wait:
@@ -105,8 +127,12 @@ class PartitionLoop:
         self._lease_key = keys.lease(stage.name)
         self._holds = False
         self._prolonged = 0.0
-        self._found: Found = []
-        self._bytes_in = 0
+        self._found = NOTHING
+        """What the next step takes."""
+        self._ahead = NOTHING
+        """What was read behind it."""
+        self._under_way: asyncio.Task[Batch] | None = None
+        """A commit, or a read, that goes on while `_found` is processed; it brings what comes behind."""
         self._pressure = Pressure(keys, stage.name, stage.source)
         self._weighed = -WEIGH
         self.cursor = b"0-0"
@@ -126,7 +152,7 @@ class PartitionLoop:
         self._hold([check(reply) for reply in replies][-1])
         flat: list[bytes] = check((await self._wire.call(("HGETALL", self._state_key)))[0])
         saved = dict(zip(flat[::2], flat[1::2], strict=True))
-        self._found, self.cursor = [], saved.pop(b"cursor", b"0-0")
+        self._found, self._ahead, self.cursor = NOTHING, NOTHING, saved.pop(b"cursor", b"0-0")
         self._entries_read = int(saved.pop(b"entries_read", b"0"))
         self._stage.restore(saved)
         await self._check_floor()
@@ -139,6 +165,7 @@ class PartitionLoop:
         now, waited = asyncio.get_running_loop().time, False
         if now() - self._weighed < WEIGH:
             return
+        await self.settle()
         while not stop.is_set() and await self._pressure.too_high(self._wire):
             if not waited:
                 log.warning("%s: Redis is full of what nobody has read yet: waiting", self._keys.partition)
@@ -151,43 +178,92 @@ class PartitionLoop:
             self._heartbeat.waiting_for = None
 
     async def step(self) -> None:
-        """Processes and commits what was read, and reads on; returns after BLOCK_MS when nothing comes."""
-        if not self._found:
-            _, *replies = await self._wire.call(("UNWATCH",), *self._reading(self.cursor), block=BLOCK_MS / 1000)
-            self._read(replies)
-        if self._found:
-            await self._commit()
+        """Processes and commits what was read, and reads on; returns after BLOCK_MS when nothing comes, and with a
+        commit under way when more is there."""
+        if not self._found.entries:
+            reading = self._reading(self.cursor, wait=True)
+            commands = [("UNWATCH",), *self._watching(), reading]
+            _, *watched, found = await self._wire.call(*commands, block=BLOCK_MS / 1000)
+            self._watched(watched)
+            self._found = self._found_by(reading, found)
+        if self._found.entries:
+            await self._advance()
 
-    async def _commit(self) -> None:
+    async def settle(self) -> None:
+        """Returns once nothing is under way. Raises what came of it."""
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            self._ahead = await under_way
+
+    async def drop(self) -> None:
+        """Ends what is under way, whatever becomes of it."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+            await asyncio.gather(self._under_way, return_exceptions=True)
+            self._under_way = None
+
+    async def _advance(self) -> None:
+        found = self._found
+        if found.full and self._under_way is None and not self._ahead.entries:
+            await self._begin(self._read_on(found))
         step = Step(self._keys, self._stage.name)
-        used = self._process(self._found, step)
+        used = self._process(found, step)
         self._stage.save(step)
-        cursor, entries_read = self._found[used - 1][0], self._entries_read + used
+        cursor = found.entries[used - 1][0]
+        await self.settle()
+        ahead = self._ahead if used == len(found.entries) else NOTHING
         # The next ones come where these were in memory.
-        self._found = []
+        self._found = self._ahead = found = NOTHING
+        if ahead.entries:
+            await self._begin(self._commit(step, cursor, used, ahead))
+            self._found = ahead
+        else:
+            self._found = await self._commit(step, cursor, used, ahead)
+
+    async def _begin(self, work: Coroutine[Any, Any, Batch]) -> None:
+        """Lets it send what it has to send before the stage keeps the loop busy."""
+        self._under_way = asyncio.create_task(work)
+        await asyncio.sleep(0)
+
+    async def _read_on(self, found: Batch) -> Batch:
+        """What comes behind the batch, if anything is there."""
+        reading = self._reading(found.entries[-1][0], wait=False)
+        return self._found_by(reading, (await self._wire.call(reading))[0])
+
+    async def _commit(self, step: Step, cursor: bytes, used: int, ahead: Batch) -> Batch:
+        """Writes the step and moves the cursor; what comes behind `ahead`, or behind the cursor, waiting for it."""
+        entries_read = self._entries_read + used
         step.save("cursor", cursor)
         step.save("entries_read", b"%d" % entries_read)
         # The group is for people: XINFO GROUPS then shows how far this stage lags.
         group: Command = ("XGROUP", "SETID", self._stage.source, self._stage.name, cursor, "ENTRIESREAD", entries_read)
-        reading = self._reading(cursor)
-        replies = await self._wire.transact([*step.commands(), group], *reading, block=BLOCK_MS / 1000)
+        watching, reading = self._watching(), None
+        if not ahead.entries:
+            reading = self._reading(cursor, wait=True)
+        elif ahead.full:
+            reading = self._reading(ahead.entries[-1][0], wait=False)
+        after = [*watching, reading] if reading else watching
+        replies = await self._wire.transact([*step.commands(), group], *after, block=BLOCK_MS / 1000)
         self.cursor, self._entries_read = cursor, entries_read
         self._heartbeat.counters["entries"] += used
         self._heartbeat.counters["records"] += step.records
         self._heartbeat.counters["steps"] += 1
         log.debug("%s: %d entries, %d records, up to %s", self._keys.partition, used, step.records, cursor.decode())
-        self._read(replies[-len(reading) :])
+        behind = replies[-len(after) :]
+        self._watched(behind[: len(watching)])
+        return self._found_by(reading, behind[-1]) if reading else NOTHING
 
-    def _process(self, found: Found, step: Step) -> int:
+    def _process(self, found: Batch, step: Step) -> int:
         """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""
-        most = _within(found) if self._bytes_in > MOST_BYTES_IN else len(found)
-        taken = self._take(found if most == len(found) else found[:most], step)
+        entries = found.entries
+        most = _within(entries) if found.size > MOST_BYTES_IN else len(entries)
+        taken = self._take(entries if most == len(entries) else entries[:most], step)
         # What was read beyond the bound is read again: ask for about as much as one step can use. Few small entries
         # tell nothing of that: after a quiet hour a thousand large ones would come at once.
-        if taken < len(found):
+        if taken < len(entries):
             self._count = max(1, taken)
-        elif taken == self._count:
-            share = max(step.share, self._bytes_in / MOST_BYTES_IN)
+        elif found.full:
+            share = max(step.share, found.size / MOST_BYTES_IN)
             self._count = max(taken, min(self._most, 2 * taken, int(taken / share)))
         return taken
 
@@ -200,23 +276,26 @@ class PartitionLoop:
                 return taken
         return len(found)
 
-    def _reading(self, cursor: bytes) -> list[Command]:
-        """What reads on from the cursor and watches that it stays the last one."""
-        return [
-            ("WATCH", self._state_key),
-            ("HGET", self._state_key, "cursor"),
-            *self._lease(),
-            ("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", self._stage.source, cursor),
-        ]
+    def _watching(self) -> list[Command]:
+        """What tells of the cursor, and watches that it stays the last one; the last reply is whose the lease is."""
+        return [("WATCH", self._state_key), ("HGET", self._state_key, "cursor"), *self._lease()]
 
-    def _read(self, replies: list[Reply]) -> None:
-        """Takes the entries found. Raises LeaseElsewhere; StepRefused when the cursor is not the one in memory."""
-        _, stored, *_, lease, found = [check(reply) for reply in replies]
+    def _reading(self, cursor: bytes, *, wait: bool) -> Command:
+        """What reads on from the cursor."""
+        block = ("BLOCK", BLOCK_MS) if wait else ()
+        return ("XREAD", "COUNT", self._count, *block, "STREAMS", self._stage.source, cursor)
+
+    def _watched(self, replies: list[Reply]) -> None:
+        """Raises LeaseElsewhere; StepRefused when the cursor is not the one in memory."""
+        _, stored, *_, lease = [check(reply) for reply in replies]
         self._hold(lease)
         if (stored or b"0-0") != self.cursor:
             raise StepRefused(f"the cursor stands at {stored!r}, not at {self.cursor!r}")
-        self._found = found[0][1] if found else []
-        self._bytes_in = self._wire.received
+
+    def _found_by(self, reading: Command, reply: Reply) -> Batch:
+        found = check(reply)
+        entries: Found = found[0][1] if found else []
+        return Batch(entries, self._wire.received, full=len(entries) == reading[2])
 
     async def _reread(self, stage: Rereading) -> None:
         """Brings what was saved before the cursor up to it, a bounded piece at a time; the lease is kept meanwhile."""

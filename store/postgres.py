@@ -6,8 +6,6 @@ either wholly there or not at all, and only the cursors read anew can tell.
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -15,6 +13,7 @@ import psycopg
 
 from pipeline.errors import ServerAway, StepRefused
 from pipeline.records import DeadLetter, Rebuild, Record
+from pipeline.sockets import enlarge
 from store import statements as sql
 from store.batch import Batch, Cursor, Moved, Partition, Validity
 from store.copytext import timestamp
@@ -40,8 +39,7 @@ _CONNECTION: dict[str, Any] = {
 }
 
 SEND_BUFFER = 4 * 1024 * 1024
-"""Bytes that the kernel may hold on their way to a Postgres on this host, as far as it allows (`net.core.wmem_max`): a
-batch that it takes whole is loaded while the next one is made."""
+"""Bytes: more than a batch. One that the kernel took whole is loaded while the next one is made."""
 
 # A stopped owner must not hold the cursors' rows for ever: its transaction is ended for it.
 _SESSION = "SET timezone = 'UTC'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s'"
@@ -80,7 +78,7 @@ class Database:
             connection = await psycopg.AsyncConnection.connect(
                 conninfo, autocommit=True, application_name=name, **_CONNECTION
             )
-        _enlarge_buffer(connection.fileno())
+        enlarge(connection.fileno(), SEND_BUFFER)
         database = cls(connection)
         try:
             await database._prepare()
@@ -213,13 +211,6 @@ class Database:
             [getattr(header, name) for header in headers] for name in ("exchange", "instrument", "symbol", "market")
         ]
         await self._connection.execute(sql.ADD_INSTRUMENTS, columns)
-
-
-def _enlarge_buffer(descriptor: int) -> None:
-    """Of a local socket. That of TCP grows by itself as long as nobody sets it."""
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        if connection.family == socket.AF_UNIX:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 def _rebuild(row: Sequence[Any]) -> Rebuild:

@@ -359,8 +359,9 @@ async def test_what_was_read_behind_a_refused_commit_is_not_used(
     heartbeat = Heartbeat("first", tmp_path)
     loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", heartbeat, 10)
     await loop.restore(take=True)
-    await fill(redis_server.url, 1, 30)
+    await fill(redis_server.url, 1, 15)
     await loop.step()
+    await loop.settle()
     before = loop.cursor
     await other.call(("HSET", KEYS.state("normalize"), "foreign", 1))
     with pytest.raises(StepRefused):
@@ -369,8 +370,34 @@ async def test_what_was_read_behind_a_refused_commit_is_not_used(
     assert len(await output(redis_server.url)) == 10
     await loop.restore(take=True)
     await loop.step()
+    await assert_right(redis_server.url, 15)
+    await wire.close()
+    await other.close()
+
+
+async def test_what_was_processed_while_a_refused_commit_was_under_way_is_dropped(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
+    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
+    heartbeat, stage = Heartbeat("first", tmp_path), RunningSum(KEYS)
+    loop = PartitionLoop(stage, wire, KEYS, "first", heartbeat, 10)
+    await loop.restore(take=True)
+    await fill(redis_server.url, 1, 40)
     await loop.step()
-    await assert_right(redis_server.url, 30)
+    await loop.settle()
+    await other.call(("HSET", KEYS.state("normalize"), "foreign", 1))
+    await loop.step()
+    assert stage.sum == 20 * 21 // 2
+    with pytest.raises(StepRefused):
+        await loop.step()
+    assert stage.sum == 30 * 31 // 2
+    assert (heartbeat.counters["entries"], len(await output(redis_server.url))) == (10, 10)
+    await loop.restore(take=True)
+    assert stage.sum == 10 * 11 // 2
+    for _ in range(3):
+        await loop.step()
+    await assert_right(redis_server.url, 40)
     await wire.close()
     await other.close()
 
@@ -385,11 +412,11 @@ async def test_after_a_quiet_time_no_more_is_read_at_once_than_at_the_start(
     for number in range(1, 11):
         await feeding.call(("XADD", KEYS.raw, "*", "number", number))
         await loop.step()
-    await fill(redis_server.url, 11, 400)
-    await loop.step()
-    assert len(await output(redis_server.url)) == 10 + 100
-    await loop.step()
-    assert len(await output(redis_server.url)) == 10 + 100 + 200
+    await fill(redis_server.url, 11, 500)
+    for written in (110, 210, 410):
+        await loop.step()
+        await loop.settle()
+        assert len(await output(redis_server.url)) == written
     await wire.close()
     await feeding.close()
 

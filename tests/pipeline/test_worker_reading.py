@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import redis
 
 from pipeline.heartbeat import Heartbeat
 from pipeline.records import Trade
@@ -63,6 +64,30 @@ class FanningMany(Fanning):
         return len(found)
 
 
+class Looking(Fanning):
+    """A stage that looks, of each batch of a hundred but the first, whether Redis has the one before while this
+    process waits for nothing."""
+
+    def __init__(self, url: str, heartbeat: Heartbeat) -> None:
+        super().__init__(1)
+        self._client = redis.Redis.from_url(url)
+        self._heartbeat = heartbeat
+        self.confirmed: list[tuple[int, int]] = []
+        """Records written, and entries of which the loop knows that they were."""
+
+    def process(self, entry: Entry, step: Step) -> None:
+        super().process(entry, step)
+        number = len(self.taken) - 1
+        if number >= 100 and number % 100 == 0:
+            for _ in range(5_000):
+                if self._client.xlen(KEYS.trade) >= number:
+                    break
+            self.confirmed.append((self._client.xlen(KEYS.trade), self._heartbeat.counters["entries"]))
+
+    def close(self) -> None:
+        self._client.close()
+
+
 class Counting(Wire):
     """`read` is how many entries each call brought."""
 
@@ -85,6 +110,7 @@ async def work_through(url: str, tmp_path: Path, stage: Fanning, size: int = 0) 
     await loop.restore(take=True)
     while len(stage.taken) < ENTRIES:
         await loop.step()
+    await loop.settle()
     await wire.close()
     assert stage.taken == list(range(ENTRIES))
     return wire.read
@@ -97,8 +123,8 @@ async def test_a_stage_reads_what_it_can_use(
 ) -> None:
     read = await work_through(redis_server.url, tmp_path, kind(of_each))
     assert max(read[-5:-1]) <= most
-    # All but what the first steps did not know.
-    assert sum(read) <= ENTRIES + 2 * most + 100
+    # All but what the first reads did not know, of which the second is behind the first.
+    assert sum(read) <= ENTRIES + 2 * most + 200
 
 
 @pytest.mark.parametrize("kind", [Fanning, FanningMany])
@@ -110,3 +136,16 @@ async def test_large_entries_are_taken_up_to_the_bound(
     assert sum(read) <= 1.1 * ENTRIES
     if isinstance(stage, FanningMany):
         assert max(stage.given) == 53, "the last of these reaches 1 MiB"
+
+
+async def test_redis_commits_a_step_while_the_next_one_is_processed(tmp_path: Path, redis_server: RedisServer) -> None:
+    wire, heartbeat = await Wire.open(redis_server.url), Heartbeat("first", tmp_path)
+    await wire.call(*(("XADD", KEYS.raw, "*", "number", number) for number in range(500)))
+    stage = Looking(redis_server.url, heartbeat)
+    loop = PartitionLoop(stage, wire, KEYS, "first", heartbeat, 100)
+    await loop.restore(take=True)
+    for _ in range(5):
+        await loop.step()
+    stage.close()
+    await wire.close()
+    assert stage.confirmed == [(number, number - 100) for number in (100, 200, 300, 400)]
