@@ -16,11 +16,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis.exceptions
 
 from pipeline.errors import ContractBroken, ServerAway, StepRefused
+from pipeline.fetched import NOTHING, Count, Fetched
 from pipeline.heartbeat import Heartbeat
 from pipeline.pause import pause
 from pipeline.pressure import Pressure
@@ -30,7 +31,6 @@ from pipeline.streams import READERS, Keys
 from pipeline.wire import Reply, Wire, check
 
 MOST_ENTRIES = 1_000
-MOST_BYTES_IN = 1024 * 1024
 LEASE_MS = 10_000
 PROLONG = 1.0
 """Seconds after which the lease is prolonged: a step takes well under the rest."""
@@ -40,19 +40,6 @@ WEIGH = 1.0
 """Seconds between two looks at Redis' memory, of a stage that waits when it is short."""
 
 log = logging.getLogger(__name__)
-
-
-class Batch(NamedTuple):
-    """Entries of one read, in order."""
-
-    entries: Found
-    size: int
-    """Bytes of the replies they came with."""
-    full: bool
-    """As many as were asked for: more may be there."""
-
-
-NOTHING = Batch([], 0, full=False)
 
 
 class LeaseElsewhere(StepRefused):
@@ -121,8 +108,7 @@ class PartitionLoop:
         self._keys = keys
         self._token = token
         self._heartbeat = heartbeat
-        self._most = most_entries
-        self._count = min(100, most_entries)
+        self._count = Count(most_entries)
         self._state_key = keys.state(stage.name)
         self._lease_key = keys.lease(stage.name)
         self._holds = False
@@ -131,7 +117,7 @@ class PartitionLoop:
         """What the next step takes."""
         self._ahead = NOTHING
         """What was read behind it."""
-        self._under_way: asyncio.Task[Batch] | None = None
+        self._under_way: asyncio.Task[Fetched] | None = None
         """A commit, or a read, that goes on while `_found` is processed; it brings what comes behind."""
         self._pressure = Pressure(keys, stage.name, stage.source)
         self._weighed = -WEIGH
@@ -185,7 +171,7 @@ class PartitionLoop:
             commands = [("UNWATCH",), *self._watching(), reading]
             _, *watched, found = await self._wire.call(*commands, block=BLOCK_MS / 1000)
             self._watched(watched)
-            self._found = self._found_by(reading, found)
+            self._found = self._fetched(reading, found)
         if self._found.entries:
             await self._advance()
 
@@ -207,7 +193,8 @@ class PartitionLoop:
         if found.full and self._under_way is None and not self._ahead.entries:
             await self._begin(self._read_on(found))
         step = Step(self._keys, self._stage.name)
-        used = self._process(found, step)
+        used = self._take(found.fitting(), step)
+        self._count.learn(found, used, step)
         self._stage.save(step)
         cursor = found.entries[used - 1][0]
         await self.settle()
@@ -220,17 +207,17 @@ class PartitionLoop:
         else:
             self._found = await self._commit(step, cursor, used, ahead)
 
-    async def _begin(self, work: Coroutine[Any, Any, Batch]) -> None:
+    async def _begin(self, work: Coroutine[Any, Any, Fetched]) -> None:
         """Lets it send what it has to send before the stage keeps the loop busy."""
         self._under_way = asyncio.create_task(work)
         await asyncio.sleep(0)
 
-    async def _read_on(self, found: Batch) -> Batch:
+    async def _read_on(self, found: Fetched) -> Fetched:
         """What comes behind the batch, if anything is there."""
         reading = self._reading(found.entries[-1][0], wait=False)
-        return self._found_by(reading, (await self._wire.call(reading))[0])
+        return self._fetched(reading, (await self._wire.call(reading))[0])
 
-    async def _commit(self, step: Step, cursor: bytes, used: int, ahead: Batch) -> Batch:
+    async def _commit(self, step: Step, cursor: bytes, used: int, ahead: Fetched) -> Fetched:
         """Writes the step and moves the cursor; what comes behind `ahead`, or behind the cursor, waiting for it."""
         entries_read = self._entries_read + used
         step.save("cursor", cursor)
@@ -251,23 +238,10 @@ class PartitionLoop:
         log.debug("%s: %d entries, %d records, up to %s", self._keys.partition, used, step.records, cursor.decode())
         behind = replies[-len(after) :]
         self._watched(behind[: len(watching)])
-        return self._found_by(reading, behind[-1]) if reading else NOTHING
-
-    def _process(self, found: Batch, step: Step) -> int:
-        """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""
-        entries = found.entries
-        most = _within(entries) if found.size > MOST_BYTES_IN else len(entries)
-        taken = self._take(entries if most == len(entries) else entries[:most], step)
-        # What was read beyond the bound is read again: ask for about as much as one step can use. Few small entries
-        # tell nothing of that: after a quiet hour a thousand large ones would come at once.
-        if taken < len(entries):
-            self._count = max(1, taken)
-        elif found.full:
-            share = max(step.share, found.size / MOST_BYTES_IN)
-            self._count = max(taken, min(self._most, 2 * taken, int(taken / share)))
-        return taken
+        return self._fetched(reading, behind[-1]) if reading else NOTHING
 
     def _take(self, found: Found, step: Step) -> int:
+        """Feeds entries to the stage until the step's bound; the number of entries taken (at least 1)."""
         if isinstance(self._stage, TakingMany):
             return self._stage.process_many(found, step)
         for taken, entry in enumerate(entries_of(found), start=1):
@@ -283,7 +257,7 @@ class PartitionLoop:
     def _reading(self, cursor: bytes, *, wait: bool) -> Command:
         """What reads on from the cursor."""
         block = ("BLOCK", BLOCK_MS) if wait else ()
-        return ("XREAD", "COUNT", self._count, *block, "STREAMS", self._stage.source, cursor)
+        return ("XREAD", "COUNT", self._count.now, *block, "STREAMS", self._stage.source, cursor)
 
     def _watched(self, replies: list[Reply]) -> None:
         """Raises LeaseElsewhere; StepRefused when the cursor is not the one in memory."""
@@ -292,16 +266,16 @@ class PartitionLoop:
         if (stored or b"0-0") != self.cursor:
             raise StepRefused(f"the cursor stands at {stored!r}, not at {self.cursor!r}")
 
-    def _found_by(self, reading: Command, reply: Reply) -> Batch:
+    def _fetched(self, reading: Command, reply: Reply) -> Fetched:
         found = check(reply)
         entries: Found = found[0][1] if found else []
-        return Batch(entries, self._wire.received, full=len(entries) == reading[2])
+        return Fetched(entries, self._wire.received, full=len(entries) == reading[2])
 
     async def _reread(self, stage: Rereading) -> None:
         """Brings what was saved before the cursor up to it, a bounded piece at a time; the lease is kept meanwhile."""
         if (oldest := await self._oldest()) is not None:
             stage.lack(oldest)
-        after, count = stage.reread_from, self._count
+        after, count = stage.reread_from, self._count.now
         while after is not None:
             piece: Command = ("XRANGE", self._stage.source, b"(" + after, self.cursor, "COUNT", count)
             *_, lease, found = [check(reply) for reply in await self._wire.call(*self._lease(), piece)]
@@ -312,7 +286,7 @@ class PartitionLoop:
                 size += sum(map(len, entry.fields.values()))
             self._heartbeat.counters["reread"] += len(found)
             after = found[-1][0] if found else None
-            count = max(1, min(self._most, MOST_BYTES_IN * len(found) // max(1, size)))
+            count = self._count.of(len(found), size)
         for fault in stage.faults():
             self._heartbeat.error(f"{self._keys.partition}: {fault}")
 
@@ -361,13 +335,3 @@ class PartitionLoop:
             self._heartbeat.error(
                 f"{self._stage.source}: trimmed up to {floor.decode()} before {self._stage.name} read it"
             )
-
-
-def _within(found: Found) -> int:
-    """How many entries a step may take in: the last of these reaches the bound."""
-    size = 0
-    for taken, (_, flat) in enumerate(found, start=1):
-        size += sum(map(len, flat[1::2]))
-        if size >= MOST_BYTES_IN:
-            return taken
-    return len(found)
