@@ -60,13 +60,14 @@ def joined(old: Lost | None, new: Lost) -> Lost:
 
 
 def undelivered(
-    delivered: StreamId, lag: int | None, first: StreamId, length: int, floor: StreamId, removed: int
+    delivered: StreamId, lag: int | None, first: StreamId, length: int, last: StreamId, removed: int
 ) -> int | None:
     """How many of the `removed` entries a group had not been given; None where Redis cannot tell.
 
-    `delivered`, `lag`, `first` (entry) and `length` are of before the removal, `floor` is the id below which it was."""
+    `delivered`, `lag`, `first` (entry) and `length` are of before the removal, `last` is the last entry it might
+    reach."""
     if delivered < first:
         return removed
-    if delivered >= floor:
+    if delivered >= last:
         return 0
     return None if lag is None else max(0, removed - max(0, length - lag))

@@ -195,7 +195,7 @@ class Trimmer:
             facts = _facts(check(stream))
             first, length = stream_id(facts[b"first-entry"][0]), facts[b"length"]
             for group in outsiders(seen.stream, map(_facts, check(groups)), READERS[seen.kind]):
-                count = undelivered(group.delivered, group.lag, first, length, minimum, removed)
+                count = undelivered(group.delivered, group.lag, first, length, stream_id(floor), removed)
                 self._lost(group, count, now, floor.decode())
         return removed
 

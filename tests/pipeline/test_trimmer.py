@@ -229,6 +229,17 @@ async def test_a_group_that_is_far_behind_in_what_it_reads_is_told_all_it_lost(w
     assert (record.entries, record.exact) == (3 * EACH - 150, True)
 
 
+async def test_a_group_that_was_given_all_that_is_removed_lost_nothing(wire: Wire) -> None:
+    """Of a group that never read anything Redis cannot tell how far behind it is."""
+    await group(wire)
+    await fill(wire, KEYS.trade, 2 * HOUR)
+    await group(wire, "live", at="$")
+    await fill(wire, KEYS.trade, 5 * MINUTE)
+    await use(wire, 0.47)
+    assert (await trim(wire, KEYS, NOTHING))[KEYS.trade] == EACH
+    assert list(await lost(wire)) == [lost_field(KEYS.trade, "bot")]
+
+
 async def test_the_floor_never_goes_back(wire: Wire) -> None:
     await fill(wire, KEYS.trade, *AGES)
     await use(wire, 0.56)
@@ -307,13 +318,14 @@ def test_outsiders_give_way_before_ingest_stops() -> None:
         ((99, 0), 1_000, 300),
         ((250, 0), 850, 150),
         ((250, 0), None, None),
+        ((399, 0), None, 0),
         ((500, 0), None, 0),
         ((900, 0), 100, 0),
     ],
 )
 def test_the_count_of_what_a_group_was_not_given(delivered: tuple[int, int], lag: int | None, expected: Any) -> None:
     """Entries 100 to 1099; those below 400 are removed."""
-    assert undelivered(delivered, lag, (100, 0), 1_000, (400, 0), 300) == expected
+    assert undelivered(delivered, lag, (100, 0), 1_000, (399, 0), 300) == expected
 
 
 def test_losses_add_up_while_they_are_told() -> None:
