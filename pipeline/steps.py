@@ -11,7 +11,7 @@ from pipeline.records import DeadLetter, Record, encode
 from pipeline.streams import READERS, Keys
 from pipeline.wants import Want
 
-MOST_RECORDS = 2_000
+MOST_RECORDS = 1_000
 MOST_BYTES = 1024 * 1024
 KEPT_OF_A_DEAD_FRAME = 64 * 1024
 DEAD_LETTERS_KEPT = 10_000

@@ -116,7 +116,7 @@ async def work_through(url: str, tmp_path: Path, stage: Fanning, size: int = 0) 
     return wire.read
 
 
-@pytest.mark.parametrize(("of_each", "most"), [(64, 32), (60, 34), (7, 286), (1, 1_000)])
+@pytest.mark.parametrize(("of_each", "most"), [(64, 16), (60, 17), (7, 143), (1, 1_000)])
 @pytest.mark.parametrize("kind", [Fanning, FanningMany])
 async def test_a_stage_reads_what_it_can_use(
     tmp_path: Path, redis_server: RedisServer, of_each: int, most: int, kind: type[Fanning]
