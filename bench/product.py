@@ -43,7 +43,7 @@ class Look(msgspec.Struct, frozen=True):
 
 class Fed(msgspec.Struct, frozen=True):
     """What a closed loop came to: CPU in µs per trade by process, from before the first trade to the last commit;
-    trades per second from the first commit to the last."""
+    trades per second from the first commit to the last, from the first trade where one commit had them all."""
 
     us_per_trade: dict[str, float]
     trades_per_s: float
@@ -108,7 +108,8 @@ class Product:
         self.exchange.print(trades)
         first = self._until(FIRST)
         last = self._until(trades)
-        return Fed(per_trade(begun, last), (last.stored - first.stored) / (last.at - first.at))
+        since = first if last.stored > first.stored else begun
+        return Fed(per_trade(begun, last), (last.stored - since.stored) / (last.at - since.at))
 
     def pace(self, trades: int, rate: float) -> None:
         """Prints evenly, whatever becomes of it, and returns when all is sent."""

@@ -21,7 +21,7 @@ from pipeline.commands import audit as command
 from pipeline.commands._audit.database import database
 from pipeline.exchanges import EXCHANGES
 from pipeline.frames import ClockData, CloseData, Frame, OpenData, RawEntry, SubscriptionData, split
-from pipeline.streams import Keys
+from pipeline.streams import READERS, Keys
 from pipeline.timeframes import SECOND, TIMEFRAMES
 from pipeline.wire import Wire
 from simulator.rows import binance as binance_rows
@@ -137,7 +137,7 @@ def collected(exchange: str, raw: list[RawEntry], database_url: str, folder: Pat
             async with running(folder, stage, keys, opener(redis.url), 1_000):
                 await caught_up(redis.url, keys, name)
         wire = await Wire.open(redis.url)
-        streams = [keys.stream(f"candle:{timeframe}") for timeframe in TIMEFRAMES]
+        streams = [keys.stream(kind) for kind, readers in READERS.items() if "store" in readers]
         written = await wire.call(*(("XREVRANGE", stream, "+", "-", "COUNT", 1) for stream in streams))
         await wire.close()
         store = start(redis.url, database_url, folder, keys=keys)
