@@ -196,11 +196,11 @@ class PartitionLoop:
         used = self._take(found.fitting(), step)
         self._count.learn(found, used, step)
         self._stage.save(step)
-        cursor = found.entries[used - 1][0]
-        await self.settle()
-        ahead = self._ahead if used == len(found.entries) else NOTHING
+        cursor, whole = found.entries[used - 1][0], used == len(found.entries)
         # The next ones come where these were in memory.
-        self._found = self._ahead = found = NOTHING
+        self._found = found = NOTHING
+        await self.settle()
+        ahead, self._ahead = self._ahead if whole else NOTHING, NOTHING
         if ahead.entries:
             await self._begin(self._commit(step, cursor, used, ahead))
             self._found = ahead
