@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ContractBroken, StepRefused
+from pipeline.errors import ContractBroken
 from pipeline.heartbeat import Heartbeat
 from pipeline.records import Trade
 from pipeline.steps import REREAD_FROM, Entry, Step, stream_id
@@ -321,104 +321,6 @@ async def test_a_lease_lost_while_restoring_is_not_taken_back(
     async with worker(tmp_path, opener(redis_server.url)):
         await all_processed(redis_server.url)
     assert takes == [True, False]
-
-
-async def test_a_lease_is_prolonged_and_taken_again_when_it_was_lost(
-    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
-    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
-    lease = KEYS.lease("normalize")
-    loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", Heartbeat("first", tmp_path), 1_000)
-    await loop.restore(take=True)
-    for word in ("DEL", "PERSIST"):
-        await loop.step()
-        await other.call((word, lease))
-        monkeypatch.setattr("pipeline.worker.PROLONG", 0.0)
-        await loop.step()
-        await loop.step()
-        holder, left = await other.call(("GET", lease), ("PTTL", lease))
-        assert holder == b"first", word
-        assert 5_000 < left <= 10_000, word
-        monkeypatch.setattr("pipeline.worker.PROLONG", 1_000.0)
-    await other.call(("SET", lease, "second"))
-    await fill(redis_server.url, 1, 1)
-    with pytest.raises(LeaseElsewhere):
-        await loop.step()
-    assert await output(redis_server.url) == []
-    await wire.close()
-    await other.close()
-
-
-async def test_what_was_read_behind_a_refused_commit_is_not_used(
-    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It was read after a cursor that never came to be."""
-    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
-    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
-    heartbeat = Heartbeat("first", tmp_path)
-    loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", heartbeat, 10)
-    await loop.restore(take=True)
-    await fill(redis_server.url, 1, 15)
-    await loop.step()
-    await loop.settle()
-    before = loop.cursor
-    await other.call(("HSET", KEYS.state("normalize"), "foreign", 1))
-    with pytest.raises(StepRefused):
-        await loop.step()
-    assert (loop.cursor, heartbeat.counters["entries"], heartbeat.counters["steps"]) == (before, 10, 1)
-    assert len(await output(redis_server.url)) == 10
-    await loop.restore(take=True)
-    await loop.step()
-    await assert_right(redis_server.url, 15)
-    await wire.close()
-    await other.close()
-
-
-async def test_what_was_processed_while_a_refused_commit_was_under_way_is_dropped(
-    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
-    wire, other = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
-    heartbeat, stage = Heartbeat("first", tmp_path), RunningSum(KEYS)
-    loop = PartitionLoop(stage, wire, KEYS, "first", heartbeat, 10)
-    await loop.restore(take=True)
-    await fill(redis_server.url, 1, 40)
-    await loop.step()
-    await loop.settle()
-    await other.call(("HSET", KEYS.state("normalize"), "foreign", 1))
-    await loop.step()
-    assert stage.sum == 20 * 21 // 2
-    with pytest.raises(StepRefused):
-        await loop.step()
-    assert stage.sum == 30 * 31 // 2
-    assert (heartbeat.counters["entries"], len(await output(redis_server.url))) == (10, 10)
-    await loop.restore(take=True)
-    assert stage.sum == 10 * 11 // 2
-    for _ in range(3):
-        await loop.step()
-    await assert_right(redis_server.url, 40)
-    await wire.close()
-    await other.close()
-
-
-async def test_after_a_quiet_time_no_more_is_read_at_once_than_at_the_start(
-    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.worker.BLOCK_MS", 1)
-    wire, feeding = await Wire.open(redis_server.url), await Wire.open(redis_server.url)
-    loop = PartitionLoop(RunningSum(KEYS), wire, KEYS, "first", Heartbeat("first", tmp_path), 1_000)
-    await loop.restore(take=True)
-    for number in range(1, 11):
-        await feeding.call(("XADD", KEYS.raw, "*", "number", number))
-        await loop.step()
-    await fill(redis_server.url, 11, 500)
-    for written in (110, 210, 410):
-        await loop.step()
-        await loop.settle()
-        assert len(await output(redis_server.url)) == written
-    await wire.close()
-    await feeding.close()
 
 
 async def test_what_has_to_be_read_again_is_not_trimmed(tmp_path: Path, redis_server: RedisServer) -> None:
