@@ -1,5 +1,6 @@
 """Frames on disk are removed while Redis is away: they are lost, what comes after them is not."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -29,4 +30,7 @@ async def test_the_spool_was_removed_while_redis_was_away(redis_server: RedisSer
 
         await eventually(newest)
         entries = await read_raw(redis_server.url)
-        assert entries[-1].n > len(entries), "the numbers of what was lost stay out"
+        # What was open when it was removed can still be read: it depends on the moment how much is lost, if any.
+        for before, after in itertools.pairwise(entries):
+            whole = after.frames[0].ts == before.frames[-1].ts + 1
+            assert after.n > before.n + 1 or (whole and after.n == before.n + 1), "numbers of what was lost stay out"
