@@ -15,6 +15,9 @@ CROSSED_FOR = 10 * SECOND
 """A book that stays crossed so long is not believed any more: it is wanted anew."""
 LINKS_SOON = 2 * SECOND
 """After frames were lost between ingest and here, most books go on by their numbers at their next change."""
+CHANGES_SOON = 2 * SECOND
+"""A snapshot by REST comes from a cache: asked for with the subscription it may be older, and only the first change
+tells. So late after the subscription it is not, also where nothing changes."""
 KEPT_FOR = 60 * SECOND
 """So long a snapshot that came before any change waits for one that links to it."""
 FEWEST_KNOWN = 50
@@ -166,8 +169,8 @@ class Chains:
     def _grace(self, chain: Chain) -> int:
         if chain.held:
             return 0
-        if chain.reason == WAITING and not self.rule.by_request:
-            return SNAPSHOT_AFTER
+        if chain.reason == WAITING:
+            return CHANGES_SOON if self.rule.by_request else SNAPSHOT_AFTER
         return LINKS_SOON if self.donor is not None else 0
 
     def _flaw(self, chain: Chain) -> str | None:

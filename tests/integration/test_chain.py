@@ -126,7 +126,7 @@ def opener(url: str) -> Opener:
 def venue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Venue:
     """What an undisturbed run writes."""
     keys = Keys("md", request.param)
-    raw = raw_stream(seed=7, seconds=90) if request.param == "okx" else book_stream(7, 60, request.param)
+    raw = raw_stream(seed=7, seconds=90) if request.param == "okx" else book_stream(12, 60, request.param)
 
     async def run() -> dict[str, Any]:
         server = RedisServer().start()

@@ -62,11 +62,13 @@ def test_a_subscription_without_a_snapshot_is_wanted_anew_in_time() -> None:
     assert [want.what for want in play.asked] == ["resync"]
 
 
-def test_the_first_snapshot_of_binance_is_wanted_and_joined() -> None:
+def test_the_first_snapshot_of_binance_is_wanted_with_the_first_change_and_joined() -> None:
     play = Play(Binance())
     play.opened(0)
-    assert play.wants[SNAPSHOT].reason == "first"
+    # An exchange's cache may be older than the subscription: a book of before would be shown as if it were of now.
+    assert play.wants == {}
     play.update(spot(5, 10, "99@2"), 0.1)
+    assert play.wants[SNAPSHOT].reason == "first"
     play.update(spot(11, 12, "98@2"), 0.2)
     play.request("asked", 0.3)
     play.answer(snapshot(last=8, asked=1000), 0.4)
@@ -74,6 +76,17 @@ def test_the_first_snapshot_of_binance_is_wanted_and_joined() -> None:
     assert texts(play.last.bids) == "100@1 99@2 98@2"
     assert play.wants == {}
     assert play.book.request(RequestData(key=SNAPSHOT, number=1, state="answered"), ns(0.5)).wants == {}
+
+
+def test_a_book_that_does_not_change_is_wanted_2_s_after_its_subscription() -> None:
+    play = Play(Binance())
+    play.opened(0)
+    play.clocks(0, 1.75)
+    assert play.wants == {}
+    play.clock(2)
+    assert play.wants[SNAPSHOT].reason == "first"
+    play.answer(snapshot(last=8, asked=1000), 2.1)
+    assert play.shown() == [(8, None)]
 
 
 def test_a_snapshot_too_old_is_wanted_anew_with_backoff() -> None:
@@ -109,7 +122,7 @@ def test_a_refusal_for_now_pauses_one_for_good_ends_it_until_another_connection(
     assert len(play.asked) == 2
     play.opened(201, B)
     play.closed(202)
-    play.clock(203)
+    play.clocks(202, 204)
     assert [(want.number, want.reason) for want in play.asked] == [(1, "first"), (2, "first"), (3, "closed")]
 
 
