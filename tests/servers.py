@@ -21,6 +21,8 @@ from typing import Self
 
 import psycopg
 
+from pipeline.servers.ports import free_ports
+
 DEADLINE = 120.0
 """Seconds a server may take to start or stop before the test fails."""
 
@@ -42,10 +44,7 @@ class MissingServer(AssertionError):
 
 def free_port() -> int:
     """A TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline import settings as settings_module
 from pipeline.errors import SettingsError
 from pipeline.exchanges import EXCHANGES
 from pipeline.servers.folders import system_home
+from pipeline.servers.ports import free_ports
 from pipeline.servers.postgres import home_of
 from pipeline.settings import (
     CollectionSettings,
@@ -114,7 +114,7 @@ class Offer(NamedTuple):
 def write_settings(folder: Folder, offers: Mapping[str, Offer], change: Change | None = None) -> Settings:
     """Writes the settings file, everything of every exchange, as `change` makes it; returns what a process will make
     of it."""
-    redis_port, postgres_port = _free_ports(2)
+    redis_port, postgres_port = free_ports(2)
     file = SettingsFile(
         simulated=True,
         state_dir="state",
@@ -140,12 +140,3 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for the demo's processes: ours, without what would change its settings."""
     ours = {settings_module.PATH_VARIABLE, settings_module.STATE_VARIABLE, *settings_module.VARIABLES}
     return {name: value for name, value in environ.items() if name not in ours and not name.startswith(OTHERS)}
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
