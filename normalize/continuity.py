@@ -102,13 +102,25 @@ class Continuity(Missing):
             return False
         if self.previous_newest is not None and self._of_previous_epoch(number, time):
             return False
+        self.followed(number + 1, max(time, self.newest), listed)
+        return True
+
+    def expected(self) -> tuple[int, int] | None:
+        """The number expected and the newest time so far, where whatever has that number is the next one, whenever it
+        was printed, and so on with the one after it."""
+        if self.next is None or self.newest is None or self.held:
+            return None
+        if self.previous_newest is None or self.next >= self.first_number >= self.previous_next:
+            return self.next, self.newest
+        return None
+
+    def followed(self, number: int, newest: int, listed: int | None) -> None:
+        """All trades up to the one before `number` came in their order; `newest` is the latest time of all so far."""
+        assert self.next is not None
         if self.listed is None:
             self.listed = listed
-        self.next = number + 1
-        if time > self.newest:  # noqa: PLR1730 (each trade: max() is slow)
-            self.newest = time
-        self.trades += 1
-        return True
+        self.trades += number - self.next
+        self.next, self.newest = number, newest
 
     def repair(self, trade: Trade, epoch: int) -> Outcome:
         """A trade that was fetched to fill holes of the epoch: it fills one, or it counts for nothing. It never opens

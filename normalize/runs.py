@@ -7,26 +7,17 @@ the one expected, the stage's own way decides on it alone, in its turn.
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple
 
+from normalize.lanes import Lanes
 from normalize.mapper import Mapper, Prints
 from normalize.outlet import Outlet
 from normalize.shelf import Shelf
 from normalize.state import State
 from normalize.values import all_near
 from pipeline.frames import Frame
-from pipeline.records import Instrument, Trade, encode
 
 FEWEST = 8
 """Frames of a run that is taken together: of fewer, each costs more so than alone."""
-
-
-class Beginning(NamedTuple):
-    """What the records of an instrument's trades begin with, up to their time; `symbol` as the stream shows it."""
-
-    instrument: Instrument
-    symbol: bytes
-    text: str
 
 
 class Runs:
@@ -37,15 +28,21 @@ class Runs:
         self._state = state
         self._outlet = outlet
         self._shelf = shelf
-        self._beginnings: dict[str, Beginning] = {}
+        self._lanes = Lanes(state)
 
     def take(self, frames: Sequence[Frame], otherwise: Callable[[Frame], None]) -> None:
-        """All frames of an entry. What has no short way is given to `otherwise`."""
+        """All frames of an entry. What has no short way is given to `otherwise`. The state is behind until `settle`."""
         for short, run in _runs(self._mapper.short(frames), frames):
             if short and len(run) >= FEWEST and self._follow(run, otherwise):
                 continue
+            self.settle()
             for frame in run:
                 otherwise(frame)
+
+    def settle(self) -> None:
+        """Brings the state up to what was taken."""
+        if newest := self._lanes.settle():
+            self._outlet.emit_encoded("trade", (), newest)
 
     def _follow(self, run: Sequence[Frame], otherwise: Callable[[Frame], None]) -> bool:
         """Whether the run could be taken together."""
@@ -59,6 +56,7 @@ class Runs:
         for place in self._write(run, arrivals, prints):
             self._pass(run[done:place], arrivals[done:place])
             if place < len(run):
+                self.settle()
                 otherwise(run[place])
             done = place + 1
         return True
@@ -66,52 +64,36 @@ class Runs:
     def _write(self, run: Sequence[Frame], arrivals: Sequence[int], prints: Prints) -> Iterator[int]:
         """Writes the trades. Yields where one is not the next of a covered instrument, and at the end; those before
         are written then."""
-        state = self._state
-        continuity, covers, changed = state.continuity, state.evidence.covers, state.changed_continuity
-        offset, tails = state.evidence.offset, state.tails
+        lanes, begun, timed = self._lanes, self._lanes.begun, self._state.evidence.offset is not None
         rows: list[tuple[bytes, bytes]] = []
-        newest: dict[str, bytes] = {}
         # A hot loop: what it does not call, each trade does without.
         for place, (frame, at, instrument, spelt, number, time, price, size, side, contracts) in enumerate(
             zip(run, arrivals, *prints, strict=True)
         ):
-            name = instrument.instrument
-            seen, cover = continuity.get(name), covers.get(name)
-            if (
-                seen is None
-                or cover is None
-                or frame.conn not in cover.connections
-                or name in tails
-                or not seen.follows(number, time, instrument.listed)
-            ):
-                self._emit(rows, newest)
+            lane = begun.get(instrument.instrument) or lanes.begin(instrument)
+            if lane is None or number != lane.next or frame.conn not in lane.connections:
+                self._emit(rows)
                 yield place
                 continue
-            beginning = self._beginnings.get(name)
-            if beginning is None or beginning.instrument is not instrument:
-                beginning = self._beginnings[name] = _beginning(instrument)
-            rest = _rest(seen.epoch, contracts) if seen.epoch or contracts is not None else ""
+            lane.next = number + 1
+            lane.arrived = at
+            latest = at if timed else time
+            lane.latest = max(lane.latest, latest)
+            rest = lane.said if contracts is None else f'{lane.said},"contracts":"{contracts}"'
             data = (
-                f'{beginning.text}{time},"received":{at},"id":"{spelt}","sequence":{spelt},"price":"{price}",'
+                f'{lane.text}{time},"received":{at},"id":"{spelt}","sequence":{spelt},"price":"{price}",'
                 f'"size":"{size}","side":"{side}"{rest}}}'
             ).encode()
-            rows.append((beginning.symbol, data))
-            if time == seen.newest:
-                newest[name] = data
-            changed.add(name)
-            # As Evidence.data, of an instrument that the connection covers.
-            cover.message = at
-            shown = time if offset is None else at + offset
-            if shown > cover.shown:  # noqa: PLR1730 (each trade: max() is slow)
-                cover.shown = shown
-        self._emit(rows, newest)
+            rows.append((lane.symbol, data))
+            if time >= lane.newest:
+                lane.newest, lane.data = time, data
+        self._emit(rows)
         yield len(run)
 
-    def _emit(self, rows: list[tuple[bytes, bytes]], newest: dict[str, bytes]) -> None:
+    def _emit(self, rows: list[tuple[bytes, bytes]]) -> None:
         if rows:
-            self._outlet.emit_encoded("trade", rows, newest)
+            self._outlet.emit_encoded("trade", rows, {})
             rows.clear()
-            newest.clear()
 
     def _pass(self, frames: Sequence[Frame], arrivals: Sequence[int]) -> None:
         """What every frame does."""
@@ -137,28 +119,3 @@ def _runs(marks: Sequence[bool], frames: Sequence[Frame]) -> Iterator[tuple[bool
         return
     for mark, pairs in groupby(zip(marks, frames, strict=True), key=itemgetter(0)):
         yield mark, [frame for _, frame in pairs]
-
-
-def _beginning(instrument: Instrument) -> Beginning:
-    trade = Trade(
-        exchange=instrument.exchange,
-        market=instrument.market,
-        symbol=instrument.symbol,
-        instrument=instrument.instrument,
-        time=0,
-        received=0,
-        id="",
-        sequence=0,
-        price="",
-        size="",
-        side="buy",
-    )
-    # Inside a text a quote would be escaped: the first `"time":` is the field.
-    before, field, _ = encode(trade).decode().partition('"time":')
-    return Beginning(instrument, instrument.symbol.encode(), before + field)
-
-
-def _rest(epoch: int, contracts: str | None) -> str:
-    """The fields behind the side that do not stand at their defaults."""
-    said = f',"epoch":{epoch}' if epoch else ""
-    return said if contracts is None else f'{said},"contracts":"{contracts}"'

@@ -22,7 +22,7 @@ from pipeline.errors import ContractBroken, DecodeError
 from pipeline.exchanges import Exchange
 from pipeline.frames import VERSION, Frame, RawEntry, RequestData, SubscriptionData, unpack
 from pipeline.records import CandleSettings, Clock, Instrument, encode
-from pipeline.steps import Entry, Step
+from pipeline.steps import Entry, Found, Step, entries_of
 from pipeline.streams import Keys
 from pipeline.timeframes import DAY
 from pipeline.wants import newest_of, trades_of
@@ -96,11 +96,19 @@ class Normalize:
 
     def process(self, entry: Entry, step: Step) -> None:
         """See Stage. Raises ContractBroken only for entries of another version of this program."""
-        self._outlet.turn(step, self._state, entry.id)
-        self._shelf.enter(self._state.stream)
-        if (raw := self._unpacked(entry)) is not None:
-            self._arrived(self._state.stream.admit(raw), raw)
-        self._state.stream.entry = entry.id.decode()
+        self._take(entry, step)
+        self._runs.settle()
+
+    def process_many(self, found: Found, step: Step) -> int:
+        """See TakingMany."""
+        taken = 0
+        for entry in entries_of(found):
+            self._take(entry, step)
+            taken += 1
+            if step.full:
+                break
+        self._runs.settle()
+        return taken
 
     def learn(self, instruments: Iterable[Instrument], step: Step) -> None:
         """Takes instruments that are not known yet, from lists that come later in a recording."""
@@ -131,6 +139,13 @@ class Normalize:
         """See Stage; the fields are in docs/architecture.md."""
         return describe(self._state, self._shelf, self._repairs, self._tails)
 
+    def _take(self, entry: Entry, step: Step) -> None:
+        self._outlet.turn(step, self._state, entry.id)
+        self._shelf.enter(self._state.stream)
+        if (raw := self._unpacked(entry)) is not None:
+            self._arrived(self._state.stream.admit(raw), raw)
+        self._state.stream.entry = entry.id.decode()
+
     def _unpacked(self, entry: Entry) -> RawEntry | None:
         try:
             return unpack(entry.fields)
@@ -147,6 +162,7 @@ class Normalize:
         if arrival in ("repeated", "stale"):
             return
         if arrival in ("writer", "lost"):
+            self._runs.settle()
             self._shelf.lost(arrival, stream.received or 0)
         if arrival == "writer":
             self._covered(evidence.close_all("writer"), stream.received or 0)

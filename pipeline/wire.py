@@ -94,16 +94,16 @@ class Wire:
         """
         replies = await self.call(("MULTI",), *commands, ("EXEC",), *after, block=block)
         *queued, result = replies[: len(commands) + 2]
-        for reply in queued:
-            if isinstance(reply, redis.exceptions.ResponseError):
-                raise _fault(reply)
+        if _has_fault(queued):
+            raise _fault(next(reply for reply in queued if isinstance(reply, redis.exceptions.ResponseError)))
         if result is None:
             raise StepRefused("another owner committed first")
         if isinstance(result, redis.exceptions.ResponseError):
             raise _fault(result)
-        for command, reply in zip(commands, result, strict=True):
-            if isinstance(reply, redis.exceptions.RedisError):
-                raise ContractBroken(f"{command[0]!s} {command[1]!r} failed inside EXEC: {reply!s}")
+        if _has_fault(result):
+            for command, reply in zip(commands, result, strict=True):
+                if isinstance(reply, redis.exceptions.RedisError):
+                    raise ContractBroken(f"{command[0]!s} {command[1]!r} failed inside EXEC: {reply!s}")
         return [*result, *replies[len(commands) + 2 :]]
 
     @property
@@ -223,6 +223,11 @@ def check(reply: Reply) -> Reply:
     if isinstance(reply, redis.exceptions.ResponseError):
         raise _fault(reply)
     return reply
+
+
+def _has_fault(replies: Sequence[Reply]) -> bool:
+    """Whether an error is among them. There are thousands: their types are few."""
+    return any(issubclass(kind, redis.exceptions.RedisError) for kind in set(map(type, replies)))
 
 
 def _fault(error: redis.exceptions.ResponseError) -> ServerAway | ContractBroken:

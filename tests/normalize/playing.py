@@ -223,8 +223,9 @@ def play(
 def go_on(played: Played, entries: Iterable[Entry]) -> None:
     """One step more."""
     step = Step(KEYS, "normalize")
-    for entry in entries:
-        played.stage.process(entry, step)
+    found = [(entry.id, [part for pair in entry.fields.items() for part in pair]) for entry in entries]
+    while found:
+        del found[: played.stage.process_many(found, step)]
     played.stage.save(step)
     played.take(step)
 

@@ -170,7 +170,8 @@ def test_text_with_a_break_is_taken_as_it_is() -> None:
 
 
 def market(seed: int) -> list[RawEntry]:
-    """Busy sockets: mostly the next trade of one of four instruments, with now and then what ends a run."""
+    """Busy sockets: mostly the next trade of one of four instruments, with now and then what ends a run. Some entries
+    are lost, and another writer may take over."""
     chance = random.Random(seed)
     frames = [clock(0, chance.choice([0, SECOND, None])), listing(SWAP, SPOT_LISTING, OPTION)]
     frames += [opened(0), opened(0.1, B)]
@@ -205,7 +206,9 @@ def market(seed: int) -> list[RawEntry]:
             case _:
                 pass
         frames.append(frame)
-    return entries(frames, size=chance.choice([1, 2, 5, 20, 64]))
+    raw = [entry for entry in entries(frames, size=chance.choice([1, 2, 5, 20, 64])) if chance.random() < 0.98]
+    taken_over = chance.randrange(5 * len(raw))
+    return [*raw[:taken_over], *(msgspec.structs.replace(entry, w=2) for entry in raw[taken_over:])]
 
 
 @settings(max_examples=150, deadline=None)
@@ -275,4 +278,15 @@ def test_books_among_trades_stand_where_they_did() -> None:
     frames = [clock(0), listing(SPOT_LISTING), opened(0.2), asked, *trades[:10], books[0], *trades[10:], books[1]]
     raw = entries(frames, size=64)
     played, expected = play(raw), without_short_way(raw)
+    assert (played.streams, played.state) == (expected.streams, expected.state)
+
+
+def test_a_trade_from_before_the_numbers_began_again_is_not_the_next_one() -> None:
+    before = [data(fill(100 + n, 1 + n / 100), at=1 + n / 100) for n in range(20)]
+    after = [data(fill(n, 5 + n / 100), at=5 + n / 100) for n in range(1, 30)]
+    late = data(fill(30, 1.05), at=6)
+    frames = [clock(0), listing(SPOT_LISTING), opened(0.2), *before, *after, late, data(fill(30, 6), at=6)]
+    raw = entries(frames, size=64)
+    played, expected = play(raw), without_short_way(raw)
+    assert played.trades()[-2:] == [(1, 29), (1, 30)]
     assert (played.streams, played.state) == (expected.streams, expected.state)
