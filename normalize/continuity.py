@@ -92,18 +92,12 @@ class Continuity(Missing):
         """As `take`, of a trade that has the very number expected while nothing waits for proof: what most trades are.
         None where `take` has to decide; nothing is changed then."""
         time = trade.received if trade.time is None else trade.time
-        if trade.first_sequence is not None or not self.follows(trade.sequence, time, listed):
+        if trade.first_sequence is not None or trade.sequence != self.next or self.newest is None or self.held:
             return None
+        if self.previous_newest is not None and self._of_previous_epoch(trade.sequence, time):
+            return None
+        self.followed(self.next + 1, max(time, self.newest), listed)
         return trade if trade.epoch == self.epoch else msgspec.structs.replace(trade, epoch=self.epoch)
-
-    def follows(self, number: int, time: int, listed: int | None) -> bool:
-        """As `follow`, of a trade that covers one number. It is of the present epoch."""
-        if number != self.next or self.newest is None or self.held:
-            return False
-        if self.previous_newest is not None and self._of_previous_epoch(number, time):
-            return False
-        self.followed(number + 1, max(time, self.newest), listed)
-        return True
 
     def expected(self) -> tuple[int, int] | None:
         """The number expected and the newest time so far, where whatever has that number is the next one, whenever it
