@@ -22,8 +22,9 @@ class Beginning(NamedTuple):
 
 class Lane:
     """Of one instrument: `next` and `newest` as in Continuity, `connections` of its cover. `arrived` is the host time
-    of its last trade, `latest` the largest of its trades (of the exchange's, where its clock is not known); `data` is
-    the record of the newest. `text` begins each record, `said` ends it, behind the side."""
+    of its last trade, `latest` the largest host time of its trades, or the largest of their own while the exchange's
+    clock is not known; `data` is the record of the newest. `text` begins each record, `said` ends it, behind the
+    side."""
 
     __slots__ = (
         "arrived", "connections", "cover", "data", "instrument", "latest", "newest", "next", "said", "seen", "symbol",

@@ -78,7 +78,8 @@ class Runs:
             lane.next = number + 1
             lane.arrived = at
             latest = at if timed else time
-            lane.latest = max(lane.latest, latest)
+            if latest > lane.latest:  # noqa: PLR1730 (each trade: max() is slow)
+                lane.latest = latest
             rest = lane.said if contracts is None else f'{lane.said},"contracts":"{contracts}"'
             data = (
                 f'{lane.text}{time},"received":{at},"id":"{spelt}","sequence":{spelt},"price":"{price}",'
